@@ -1,0 +1,1 @@
+"""Prompts in; completions with token ids and log-probs out."""

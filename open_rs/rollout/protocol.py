@@ -1,0 +1,88 @@
+"""What every rollout engine takes and gives, so that training, curation and evaluation can use any of them.
+
+An engine is given prompts, each with the id of its problem, and returns one `RolloutGroup` per prompt in the
+order in which the prompts were given. No torch is needed to read this file.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from open_rs.grade import Grade
+from open_rs.problems import Problem
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How completions are drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those filters off."""
+
+    max_completion_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass
+class Rollout:
+    """One sampled completion and, after scoring, what was made of it."""
+
+    completion_ids: list[int]  # includes the EOS token when the model wrote one
+    engine_logprobs: list[float]  # one per completion id, under the distribution that was sampled from
+    completion: str  # decoded without special tokens
+    finish_reason: FinishReason
+    sample: int = 0  # index within its group
+    grade: Grade | None = None
+    reward: float | None = None  # None: undecided (grader or reward failed), left out of the group's mean
+    reward_breakdown: dict[str, float | None] = field(default_factory=dict)
+    advantage: float = 0.0
+
+
+@dataclass
+class RolloutGroup:
+    """The G rollouts of one prompt."""
+
+    problem: Problem
+    prompt_ids: list[int]
+    rollouts: list[Rollout]
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """What the last `generate` call cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A problem made ready for the model."""
+
+    problem: Problem
+    prompt_ids: list[int]
+
+
+class Engine(Protocol):
+    """A rollout engine. Sampling is a pure function of (weights, seed, step, problem id, sample index, position)."""
+
+    name: str
+    stats: EngineStats | None  # of the last call
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        group_size: int,
+        params: SamplingParams,
+        seed: int,
+        step: int = 0,
+        on_finished: Callable[[Prompt, Rollout], None] | None = None,
+    ) -> list[RolloutGroup]:
+        """Draw `group_size` completions for each prompt; `on_finished` is called as each of them ends."""
+
+    def load_weights(self, model: Any) -> None:
+        """Take over the weights of `model` (nothing to do for an engine that samples from that very module)."""
