@@ -1,3 +1,5 @@
-"""Reinforcement learning for small reasoning language models, on a budget, with results that can be trusted."""
+"""Reinforcement learning for small reasoning language models, on a budget, with results that can be
+trusted.
+"""
 
 __version__ = "0.1.0"

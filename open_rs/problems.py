@@ -13,7 +13,9 @@ from open_rs.errors import InputError
 
 @dataclass(frozen=True)
 class Problem:
-    """A task with a verifiable answer. `answer` is the gold, `solution` a worked one where the source has it."""
+    """A task with a verifiable answer. `answer` is the gold, `solution` a worked one where the
+    source has it.
+    """
 
     id: str
     problem: str
@@ -23,20 +25,30 @@ class Problem:
 
 
 def problem_id(problem: str, answer: str) -> str:
-    """Content hash: the same text and answer get the same id in every file (16 hex digits of SHA-256)."""
+    """Content hash: the same text and answer get the same id in every file (16 hex digits of
+    SHA-256).
+    """
     return hashlib.sha256(f"{problem}\0{answer}".encode()).hexdigest()[:16]
 
 
 def open_text(path: Path) -> Iterator[str]:
     """The lines of a text file or of a gzipped one."""
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+    with (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8") as lines
+    ):
         yield from lines
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, row) of each line that is not blank; a malformed line is an InputError with its number."""
+    """(line number, row) of each line that is not blank; a malformed line is an InputError with its
+    number.
+    """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; check the path in the recipe or on the command line")
+        raise InputError(
+            f"{path}: no such file; check the path in the recipe or on the command line"
+        )
     number = 0
     try:
         for number, line in enumerate(open_text(path), start=1):
@@ -44,21 +56,31 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             row = json.loads(line)
             if not isinstance(row, dict):
-                raise InputError(f"{path}, line {number}: a JSON object is needed, got {type(row).__name__}")
+                raise InputError(
+                    f"{path}, line {number}: a JSON object is needed, got {type(row).__name__}"
+                )
             yield number, row
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {number}: not valid JSON ({error.msg}); mend or remove it") from None
+        raise InputError(
+            f"{path}, line {number}: not valid JSON ({error.msg}); mend or remove it"
+        ) from None
     except UnicodeDecodeError:
-        raise InputError(f"{path}, line {number + 1}: not valid UTF-8; save the file as UTF-8") from None
+        raise InputError(
+            f"{path}, line {number + 1}: not valid UTF-8; save the file as UTF-8"
+        ) from None
     except (OSError, EOFError) as error:
         raise InputError(f"{path}: cannot be read ({error}); check the file") from None
 
 
 def read_problems(path: Path) -> list[Problem]:
-    """Problems of a JSONL file as `write_problems` leaves it. Each row needs `problem` and `answer`."""
+    """Problems of a JSONL file as `write_problems` leaves it. Each row needs `problem` and
+    `answer`.
+    """
     problems = [problem_from_row(row, f"{path}, line {number}") for number, row in read_jsonl(path)]
     if not problems:
-        raise InputError(f"{path}: holds no problems; curate again with looser filters or another source")
+        raise InputError(
+            f"{path}: holds no problems; curate again with looser filters or another source"
+        )
     ids = [problem.id for problem in problems]
     if len(set(ids)) < len(ids):
         twice = next(one for one in ids if ids.count(one) > 1)
@@ -71,7 +93,10 @@ def problem_from_row(row: dict[str, Any], where: str) -> Problem:
     for column in ("problem", "answer"):
         if row.get(column) in (None, ""):
             have = ", ".join(sorted(row)) or "none"
-            raise InputError(f"{where}: column {column!r} is missing or empty (columns: {have}); name it in `columns`")
+            raise InputError(
+                f"{where}: column {column!r} is missing or empty (columns: {have}); name it in "
+                f"`columns`"
+            )
     text, answer = str(row["problem"]), str(row["answer"])
     return Problem(
         id=str(row.get("id") or problem_id(text, answer)),

@@ -9,7 +9,9 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 @dataclass(frozen=True)
 class Grade:
-    """`extracted` is the answer that was judged, None without one; `seconds` is the time that grading took."""
+    """`extracted` is the answer that was judged, None without one; `seconds` is the time that
+    grading took.
+    """
 
     outcome: Outcome
     extracted: str | None
@@ -17,7 +19,9 @@ class Grade:
 
     @property
     def decided(self) -> bool:
-        """Whether the completion itself was judged; else (bad gold, timeout, error) it counts neither way."""
+        """Whether the completion itself was judged; else (bad gold, timeout, error) it counts
+        neither way.
+        """
         return self.outcome in ("correct", "wrong", "no_answer")
 
     @property

@@ -1,6 +1,7 @@
 """What every rollout engine takes and gives, so that training, curation and evaluation can use any of them.
 
-An engine is given prompts, each with the id of its problem, and returns one `RolloutGroup` per prompt in the
+An engine is given prompts, each with the id of its problem, and returns one `RolloutGroup` per
+prompt in the
 order in which the prompts were given. No torch is needed to read this file.
 """
 
@@ -16,7 +17,9 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How completions are drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those filters off."""
+    """How completions are drawn. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 switch those
+    filters off.
+    """
 
     max_completion_tokens: int
     temperature: float = 1.0
@@ -30,12 +33,16 @@ class Rollout:
     """One sampled completion and, after scoring, what was made of it."""
 
     completion_ids: list[int]  # includes the EOS token when the model wrote one
-    engine_logprobs: list[float]  # one per completion id, under the distribution that was sampled from
+    engine_logprobs: list[
+        float
+    ]  # one per completion id, under the distribution that was sampled from
     completion: str  # decoded without special tokens
     finish_reason: FinishReason
     sample: int = 0  # index within its group
     grade: Grade | None = None
-    reward: float | None = None  # None: undecided (grader or reward failed), left out of the group's mean
+    reward: float | None = (
+        None  # None: undecided (grader or reward failed), left out of the group's mean
+    )
     reward_breakdown: dict[str, float | None] = field(default_factory=dict)
     advantage: float = 0.0
 
@@ -67,7 +74,9 @@ class Prompt:
 
 
 class Engine(Protocol):
-    """A rollout engine. Sampling is a pure function of (weights, seed, step, problem id, sample index, position)."""
+    """A rollout engine. Sampling is a pure function of (weights, seed, step, problem id, sample
+    index, position).
+    """
 
     name: str
     stats: EngineStats | None  # of the last call
@@ -82,7 +91,11 @@ class Engine(Protocol):
         step: int = 0,
         on_finished: Callable[[Prompt, Rollout], None] | None = None,
     ) -> list[RolloutGroup]:
-        """Draw `group_size` completions for each prompt; `on_finished` is called as each of them ends."""
+        """Draw `group_size` completions for each prompt; `on_finished` is called as each of them
+        ends.
+        """
 
     def load_weights(self, model: Any) -> None:
-        """Take over the weights of `model` (nothing to do for an engine that samples from that very module)."""
+        """Take over the weights of `model` (nothing to do for an engine that samples from that very
+        module).
+        """

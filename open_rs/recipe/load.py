@@ -1,0 +1,177 @@
+"""Reading a recipe: TOML, overrides, and errors that name the key and the cure."""
+
+import difflib
+import json
+import tomllib
+import types
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from open_rs.errors import InputError
+from open_rs.recipe.schema import Recipe
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe at `path` (.toml, or a run's recipe.json) with `key=value` overrides applied."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"recipe {path}: no such file; the shipped ones lie in recipes/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {path}: cannot be read ({error})") from None
+    try:
+        settings = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"recipe {path}: not valid {path.suffix[1:].upper()}: {error}") from None
+    return recipe_from_dict(override(settings, overrides), where=f"recipe {path}")
+
+
+def shipped_recipe(name: str) -> Path:
+    """The path of a recipe that the package itself ships (the quickstart must run without a clone)."""
+    return Path(str(resources.files("open_rs") / "assets" / "recipes" / f"{name}.toml"))
+
+
+def override(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`settings` with each `a.b.c=value` put in; values are read as TOML, and as text where that
+    fails.
+    """
+    settings = json.loads(json.dumps(settings))
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise InputError(
+                f"override {text!r}: write it as key=value, such as train.num_steps=50"
+            )
+        *parents, last = key.strip().split(".")
+        place: Any = settings
+        for part in parents:
+            place = _enter(place, part, key)
+        if isinstance(place, list):
+            place[_index(place, last, key)] = _toml_value(value)
+        else:
+            place[last] = _toml_value(value)
+    return settings
+
+
+def _enter(place: Any, part: str, key: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, part, key)]
+    below = place.setdefault(part, {})
+    if below is None:
+        below = place[part] = {}
+    if not isinstance(below, dict | list):
+        raise InputError(f"override {key}: {part} is a value and holds no keys")
+    return below
+
+
+def _index(items: list[Any], part: str, key: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise InputError(
+            f"override {key}: {part!r} is no index of a list with {len(items)} entries (from 0)"
+        )
+    return int(part)
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def recipe_from_dict(settings: dict[str, Any], *, where: str = "recipe") -> Recipe:
+    """Validate `settings`; the first thing that is wrong becomes one sentence."""
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_sentence(error)}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    # An unknown key often causes a second complaint (the mistyped one is "missing"): the key is the
+    # cause.
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    location = problem["loc"]
+    model, path = _resolve(location)
+    key = ".".join(path)
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        near = _nearest(str(location[-1]), model)
+        return f"unknown key {key}" + (f"; did you mean {near}?" if near else "")
+    if not location:
+        return message
+    if problem["type"].startswith("union_tag"):
+        kinds = str(problem["ctx"].get("expected_tags", ""))
+        tag = problem["ctx"].get("tag")
+        near = difflib.get_close_matches(str(tag), kinds.replace("'", "").split(", "), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {kinds}"
+        return (
+            f"{key}: type {tag!r} unknown; {hint}"
+            if tag
+            else f"{key}: needs a type; known: {kinds}"
+        )
+    doc = _description(model, path[-1]) if path else ""
+    if problem["type"] == "missing":
+        return f"{key}: missing" + (f" ({doc})" if doc else "")
+    shown = "" if isinstance(problem["input"], dict | list) else f" = {problem['input']!r}"
+    return f"{key}{shown}: {message[0].lower()}{message[1:]}" + (f" ({doc})" if doc else "")
+
+
+def _resolve(location: tuple[int | str, ...]) -> tuple[type[BaseModel], list[str]]:
+    """The model that holds the last part of a pydantic location, and the location without union
+    tags.
+    """
+    model: type[BaseModel] = Recipe
+    kind: Any = Recipe
+    path: list[str] = []
+    for part in location:
+        members = _models_in(kind)
+        if isinstance(part, int):
+            path.append(str(part))
+            continue
+        by_tag = {m.model_fields["type"].default: m for m in members if "type" in m.model_fields}
+        if path and path[-1].isdigit() and part in by_tag:
+            model = kind = by_tag[part]
+            continue
+        if members:
+            model = members[0] if not (path and path[-1].isdigit() and by_tag) else model
+        path.append(part)
+        field = model.model_fields.get(part)
+        kind = field.annotation if field else None
+    return model, path
+
+
+def _models_in(kind: Any) -> list[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    if get_origin(kind) is None and not isinstance(kind, types.UnionType):
+        return []
+    found: list[type[BaseModel]] = []
+    for inner in get_args(kind):
+        found.extend(_models_in(inner))
+    return found
+
+
+def _nearest(key: str, model: type[BaseModel]) -> str | None:
+    """The most similar key of the same section, else one of any section, with its path."""
+    here = difflib.get_close_matches(key, model.model_fields, n=1)
+    if here:
+        return here[0]
+    everywhere = {
+        name: f"{section}.{name}"
+        for section, field in Recipe.model_fields.items()
+        for inner in _models_in(field.annotation)
+        for name in inner.model_fields
+    }
+    anywhere = difflib.get_close_matches(key, list(everywhere) + list(Recipe.model_fields), n=1)
+    return everywhere.get(anywhere[0], anywhere[0]) if anywhere else None
+
+
+def _description(model: type[BaseModel], key: str) -> str:
+    field = model.model_fields.get(key)
+    return (field.description or "") if field else ""

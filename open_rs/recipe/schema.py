@@ -1,0 +1,240 @@
+"""The sections of a recipe. A recipe states only what differs from these defaults."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from open_rs.recipe.specs import (
+    AccuracyReward,
+    FilterSpec,
+    FormatReward,
+    RewardSpec,
+    Section,
+    Source,
+)
+
+
+class LoraRecipe(Section):
+    """Low-rank adapters through peft."""
+
+    rank: int = Field(16, ge=1, description="rank of the update")
+    alpha: int = Field(32, ge=1, description="scale: the update counts alpha / rank")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout on the adapter's input; 0 keeps ratios exact"
+    )
+    target_modules: str | tuple[str, ...] = Field(
+        "all-linear", description="names of the layers, or all-linear"
+    )
+
+
+class ModelRecipe(Section):
+    """The causal language model that is trained."""
+
+    path: str = Field(
+        "tiny",
+        description='a folder, a hub id, or "tiny" for the model that ships with the package',
+    )
+    revision: str | None = Field(None, description="the commit of a hub model")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: float32 on CPU, bfloat16 on CUDA"
+    )
+    device: str = Field("auto", description="auto: CUDA where there is one, else CPU")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
+    lora: LoraRecipe | None = Field(None, description="train adapters instead of all weights")
+
+
+class PromptRecipe(Section):
+    """How a problem is put to the model, in training, curation and evaluation alike."""
+
+    system: str = Field(
+        "",
+        description='system message, or the name of one in prompts.py, such as "open_rs"; empty: none',
+    )
+    user: str = Field("{problem}", description="user turn; {problem} is replaced")
+    chat_template: str | None = Field(
+        None, description="path of a Jinja template; else the tokenizer's own"
+    )
+    max_prompt_tokens: int = Field(
+        512, ge=1, description="longer prompts are dropped and counted, never cut"
+    )
+
+    @model_validator(mode="after")
+    def holds_problem(self) -> Self:
+        if "{problem}" not in self.user:
+            raise ValueError("prompt.user must contain {problem}")
+        return self
+
+
+class DataRecipe(Section):
+    """The sets that training and evaluation read. `open-rs curate` writes the first of them."""
+
+    train: Source | None = Field(
+        None, description="training problems; without it, those that curate wrote to the run"
+    )
+    validation: Source | None = Field(
+        None, description="held out: scored in training, picks the checkpoint"
+    )
+    test: Source | None = Field(
+        None, description="held out: scored before and after, never picks anything"
+    )
+
+
+class RolloutRecipe(Section):
+    """Sampling in training; curation and evaluation use the same engine."""
+
+    engine: Literal["native"] = Field("native", description="which rollout engine")
+    group_size: int = Field(
+        8, ge=2, description="completions per prompt (G); an advantage compares within a group"
+    )
+    prompts_per_step: int = Field(8, ge=1, description="prompts per rollout batch (P)")
+    max_completion_tokens: int = Field(
+        1024, ge=1, description="a completion is stopped at this many tokens"
+    )
+    temperature: float = Field(
+        1.0, gt=0, le=10, description="of sampling; training divides the logits by it too"
+    )
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus; 1 is off")
+    top_k: int = Field(0, ge=0, description="most probable tokens only; 0 is off")
+    max_slots: int = Field(
+        64, ge=1, description="rows decoded side by side: memory and speed, never the text"
+    )
+
+
+class GradeRecipe(Section):
+    """The one grader."""
+
+    timeout_s: float = Field(
+        5.0, gt=0, description="a verdict that takes longer is `timeout`, and counts neither way"
+    )
+    workers: int = Field(1, ge=1, description="grading processes")
+
+
+class LossRecipe(Section):
+    """The GRPO family by parameters; the defaults are GRPO as in the paper (arXiv 2402.03300) without KL.
+
+    DAPO: clip_high 0.28, loss_norm "token", dynamic_sampling, an overlong reward. Dr. GRPO:
+    advantage_scale
+    "none", loss_norm "constant". GSPO: ratio_level "sequence", clips near 3e-4. CISPO: objective "cispo".
+    """
+
+    advantage_scale: Literal["group_std", "none"] = Field(
+        "group_std", description="divide advantages by the group's std"
+    )
+    clip_low: float = Field(
+        0.2, ge=0, lt=1, description="the ratio is clipped below at 1 - clip_low"
+    )
+    clip_high: float = Field(0.2, ge=0, description="the ratio is clipped above at 1 + clip_high")
+    objective: Literal["clip", "cispo"] = Field(
+        "clip", description="clip the surrogate (PPO), or the weight (CISPO)"
+    )
+    ratio_level: Literal["token", "sequence"] = Field(
+        "token", description="importance ratio per token or sequence (GSPO)"
+    )
+    loss_norm: Literal["sequence", "token", "constant"] = Field(
+        "sequence",
+        description="mean per sequence (GRPO), over all tokens (DAPO), or over B x the cap (Dr. "
+        "GRPO)",
+    )
+    kl_coef: float = Field(
+        0.0, ge=0, description="weight of the k3 KL against the frozen start; 0 loads no reference"
+    )
+    mask_truncated: bool = Field(
+        False, description="leave completions that hit the cap out of the loss"
+    )
+    dynamic_sampling: bool = Field(
+        False,
+        description="refill groups without signal by new prompts (DAPO), up to max_refills "
+        "batches a step",
+    )
+    max_refills: int = Field(3, ge=1, description="bound of dynamic sampling")
+
+
+class TrainRecipe(Section):
+    """The optimizer and its schedule; saves."""
+
+    num_steps: int = Field(500, ge=1, description="optimizer updates")
+    updates_per_batch: int = Field(1, ge=1, description="optimizer updates on each rollout batch")
+    learning_rate: float = Field(1e-6, gt=0, description="peak of the cosine schedule")
+    min_lr_ratio: float = Field(
+        0.1, ge=0, le=1, description="the schedule ends at this share of the peak"
+    )
+    warmup_ratio: float = Field(
+        0.1, ge=0, lt=1, description="share of the steps in which the rate rises linearly"
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW")
+    beta2: float = Field(0.999, ge=0, lt=1, description="AdamW")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="the gradient is scaled down to this norm")
+    micro_batch_tokens: int = Field(
+        8192, ge=1, description="padded tokens per forward: memory only, never the maths"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations: less memory, a third more time"
+    )
+    save_every: int = Field(
+        50, ge=1, description="steps between checkpoints; the last step is always saved"
+    )
+    max_nonfinite_steps: int = Field(
+        5, ge=1, description="stop after so many steps in a row without a finite gradient"
+    )
+
+
+class EvaluateRecipe(Section):
+    """Held-out scores."""
+
+    num_samples: int = Field(4, ge=1, description="completions per test problem (k)")
+    validation_samples: int = Field(4, ge=1, description="completions per validation problem")
+    every: int = Field(
+        50, ge=1, description="steps between validation scores; each comes with a checkpoint"
+    )
+    temperature: float = Field(0.6, ge=0, le=10, description="of sampling; 0 is greedy")
+    top_p: float = Field(0.95, gt=0, le=1, description="nucleus; 1 is off")
+    top_k: int = Field(0, ge=0, description="most probable tokens only; 0 is off")
+    max_completion_tokens: int | None = Field(
+        None, ge=1, description="without it, the cap of training"
+    )
+    seed: int = Field(0, description="seed of the evaluation's samples, apart from training's")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
+
+
+class Recipe(Section):
+    """A whole pipeline: curate -> plan -> train -> evaluate -> report."""
+
+    name: str = Field(
+        "run", pattern=r"^[A-Za-z0-9._-]+$", description="the run folder is runs/NAME"
+    )
+    seed: int = Field(0, ge=0, description="of rollouts and of the order of problems")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of torch; the default is torch's own choice"
+    )
+    model: ModelRecipe = ModelRecipe()
+    prompt: PromptRecipe = PromptRecipe()
+    sources: tuple[Source, ...] = Field((), description="raw problems that curate reads")
+    filters: tuple[FilterSpec, ...] = Field((), description="what curate applies, in this order")
+    data: DataRecipe = DataRecipe()
+    rollout: RolloutRecipe = RolloutRecipe()
+    grade: GradeRecipe = GradeRecipe()
+    rewards: tuple[RewardSpec, ...] = Field(
+        (AccuracyReward(), FormatReward()), min_length=1, description="summed by weight"
+    )
+    loss: LossRecipe = LossRecipe()
+    train: TrainRecipe = TrainRecipe()
+    evaluate: EvaluateRecipe = EvaluateRecipe()
+
+    @model_validator(mode="after")
+    def whole_batches(self) -> Self:
+        updates = self.train.updates_per_batch
+        for key, steps in (
+            ("train.num_steps", self.train.num_steps),
+            ("train.save_every", self.train.save_every),
+            ("evaluate.every", self.evaluate.every),
+        ):
+            if steps % updates:
+                raise ValueError(
+                    f"{key} = {steps} must be a multiple of train.updates_per_batch = {updates}"
+                )
+        return self
+
+    @property
+    def evaluation_cap(self) -> int:
+        return self.evaluate.max_completion_tokens or self.rollout.max_completion_tokens

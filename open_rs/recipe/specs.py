@@ -1,0 +1,162 @@
+"""The parts of a recipe that come in kinds: where problems come from, filters, rewards."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Source(Section):
+    """Where problems come from: exactly one of `path`, `hub`, `task`."""
+
+    path: str | None = Field(
+        None, description="a .jsonl or .jsonl.gz file, or a folder that holds problems.jsonl"
+    )
+    hub: str | None = Field(
+        None, description="a data set id on the Hugging Face hub, or a folder that `datasets` loads"
+    )
+    task: str | None = Field(
+        None,
+        description='a procedural source: "arithmetic", "arithmetic_raw", or "module:function"',
+    )
+    split: str = Field("train", description="the split of a hub data set or of a task")
+    config: str | None = Field(None, description="the configuration of a hub data set")
+    revision: str | None = Field(None, description="the commit of a hub data set")
+    columns: dict[str, str] = Field(
+        {}, description='renames, ours = theirs, such as { problem = "question" }'
+    )
+    answer_from: Literal["column", "boxed", "gsm8k"] = Field(
+        "column",
+        description="the gold: the answer column as it is, the last \\boxed{} of the solution, or "
+        "what follows "
+        "GSM8K's #### in the answer column",
+    )
+    count: int | None = Field(None, ge=1, description="take this many problems; a task needs it")
+    seed: int = Field(0, description="the seed of a task")
+    levels: tuple[int, ...] = Field(
+        (1, 2, 3, 4), description="difficulty levels of the arithmetic task"
+    )
+
+    @model_validator(mode="after")
+    def one_origin(self) -> Self:
+        if sum(origin is not None for origin in (self.path, self.hub, self.task)) != 1:
+            raise ValueError("a source needs exactly one of path, hub, task")
+        if self.task is not None and self.count is None:
+            raise ValueError("a task makes as many problems as asked for: set count")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The origin in a few characters, for manifests."""
+        return self.path or self.hub or f"{self.task}/{self.split}"
+
+
+class BoxedFilter(Section):
+    """Keeps rows whose solution holds a \\boxed answer."""
+
+    type: Literal["boxed"] = "boxed"
+
+
+class GoldFilter(Section):
+    """Keeps rows whose gold parses and grades itself correct."""
+
+    type: Literal["gold"] = "gold"
+
+
+class ExactDuplicatesFilter(Section):
+    """Keeps the first of rows with the same normalised text; with different answers, none of them."""
+
+    type: Literal["exact_duplicates"] = "exact_duplicates"
+
+
+class ContaminationFilter(Section):
+    """Drops rows whose normalised text occurs in a held-out set."""
+
+    type: Literal["contamination"] = "contamination"
+    against: tuple[str, ...] = Field(
+        ("validation", "test"),
+        description='"validation" and "test" are the held-out sets of this recipe; else paths of problem files',
+        min_length=1,
+    )
+
+
+class PassRateFilter(Section):
+    """Keeps rows that the model of the recipe solves sometimes: above < pass rate < below."""
+
+    type: Literal["pass_rate"] = "pass_rate"
+    num_samples: int = Field(8, ge=1, description="completions sampled per problem")
+    above: float = Field(
+        0.0, ge=-1, le=1, description="keep only problems with a pass rate above this; -1 keeps 0"
+    )
+    below: float = Field(
+        1.0, ge=0, le=2, description="keep only problems with a pass rate below this; 2 keeps 1"
+    )
+
+
+class CustomFilter(Section):
+    """The user's own: `def keep(problem: Problem) -> str | None` returns the reason to drop, or
+    None.
+    """
+
+    type: Literal["custom"] = "custom"
+    function: str = Field(description="module:function")
+
+
+FilterSpec = Annotated[
+    BoxedFilter
+    | GoldFilter
+    | ExactDuplicatesFilter
+    | ContaminationFilter
+    | PassRateFilter
+    | CustomFilter,
+    Field(discriminator="type"),
+]
+
+
+class AccuracyReward(Section):
+    """1 if the answer is correct, else 0."""
+
+    type: Literal["accuracy"] = "accuracy"
+    weight: float = Field(1.0, description="factor in the weighted sum")
+
+
+class FormatReward(Section):
+    """1 for exactly one closed thought and then an answer, else 0."""
+
+    type: Literal["format"] = "format"
+    weight: float = Field(1.0, description="factor in the weighted sum")
+
+
+class CosineReward(Section):
+    """Accuracy scaled by length in tokens (Yeo et al. 2025, arXiv 2502.03373): placeholder
+    defaults.
+    """
+
+    type: Literal["cosine"] = "cosine"
+    weight: float = Field(1.0, description="factor in the weighted sum")
+
+
+class OverlongReward(Section):
+    """Soft penalty for completions near the cap (DAPO, arXiv 2503.14476): placeholder."""
+
+    type: Literal["overlong"] = "overlong"
+    weight: float = Field(1.0, description="factor in the weighted sum")
+
+
+class CustomReward(Section):
+    """The user's own: `def name(rollout: Rollout, problem: Problem) -> float`."""
+
+    type: Literal["custom"] = "custom"
+    weight: float = Field(1.0, description="factor in the weighted sum")
+    function: str = Field(description="module:function")
+
+
+RewardSpec = Annotated[
+    AccuracyReward | FormatReward | CosineReward | OverlongReward | CustomReward,
+    Field(discriminator="type"),
+]
