@@ -1,6 +1,4 @@
-"""The two ways in which a command ends that are not bugs: wrong input, and a guard that stopped the
-run.
-"""
+"""How a command ends without success that is not a bug: wrong input, or a guard that stopped it."""
 
 
 class InputError(Exception):
@@ -10,4 +8,4 @@ class InputError(Exception):
 
 
 class GuardStop(Exception):
-    """A guard ended a run that can be resumed: one sentence that says which guard and why (exit 3)."""
+    """A guard ended a run that can be resumed: one sentence says which and why (exit 3)."""

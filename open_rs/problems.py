@@ -1,14 +1,16 @@
-"""`Problem`: reading and writing problem files; loading from a file, a folder or the hub. No torch."""
+"""`Problem`: reading and writing problem files; loading from a file, a folder or the hub."""
 
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from open_rs.errors import InputError
+from open_rs.recipe import Source
 
 
 @dataclass(frozen=True)
@@ -72,41 +74,112 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"{path}: cannot be read ({error}); check the file") from None
 
 
-def read_problems(path: Path) -> list[Problem]:
-    """Problems of a JSONL file as `write_problems` leaves it. Each row needs `problem` and
-    `answer`.
+def load_problems(source: Source, *, raw: bool = False) -> list[Problem]:
+    """The problems of `source`, in its order, cut to `source.count`.
+
+    A `raw` set, as curation reads it, may repeat ids and hold empty golds: its filters deal with
+    those. Every other set is refused with them.
     """
-    problems = [problem_from_row(row, f"{path}, line {number}") for number, row in read_jsonl(path)]
+    problems = [
+        _problem(row, source, where, answer_needed=not raw) for where, row in _rows(source)
+    ][: source.count]
     if not problems:
-        raise InputError(
-            f"{path}: holds no problems; curate again with looser filters or another source"
-        )
-    ids = [problem.id for problem in problems]
-    if len(set(ids)) < len(ids):
-        twice = next(one for one in ids if ids.count(one) > 1)
-        raise InputError(f"{path}: problem id {twice!r} occurs more than once; ids must be unique")
+        raise InputError(f"{source.label}: holds no problems; curate with looser filters")
+    if not raw:
+        _refuse_repeated_ids(problems, source.label)
     return problems
 
 
-def problem_from_row(row: dict[str, Any], where: str) -> Problem:
-    """A row with at least `problem` and `answer` as a Problem; `where` names it in the error."""
-    for column in ("problem", "answer"):
-        if row.get(column) in (None, ""):
+def _rows(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(where it stands, row) of each row of a source."""
+    if source.path is not None:
+        path = Path(source.path)
+        file = path / "problems.jsonl" if path.is_dir() else path
+        for number, row in read_jsonl(file):
+            yield f"{file}, line {number}", row
+    elif source.hub is not None:
+        for number, row in enumerate(_hub_rows(source), start=1):
+            yield f"{source.hub}, row {number}", row
+    else:
+        for number, row in enumerate(_task_rows(source), start=1):
+            yield f"{source.task}, row {number}", row
+
+
+def _hub_rows(source: Source) -> Iterable[dict[str, Any]]:
+    import datasets  # a second to import, and needed for hub sets alone
+
+    try:
+        return datasets.load_dataset(
+            source.hub, source.config, split=source.split, revision=source.revision
+        )
+    except Exception as error:  # whatever the library raises, the cure is the same
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"data set {source.hub}: cannot be loaded ({reason}); "
+            "download it elsewhere and give its folder as hub or a file as path"
+        ) from error
+
+
+def _task_rows(source: Source) -> Iterable[dict[str, Any]]:
+    from open_rs.tasks import task_rows
+
+    return task_rows(source)
+
+
+_BOXED = re.compile(r"\\boxed\s*\{")
+
+
+def last_boxed(text: str) -> str | None:
+    """The content of the last \\boxed{} with balanced braces, None without one."""
+    for match in reversed(list(_BOXED.finditer(text))):
+        depth = 1
+        for end in range(match.end(), len(text)):
+            depth += {"{": 1, "}": -1}.get(text[end], 0)
+            if depth == 0:
+                return text[match.end() : end]
+    return None
+
+
+def _problem(row: dict[str, Any], source: Source, where: str, *, answer_needed: bool) -> Problem:
+    """A row as a Problem; `where` names it in errors."""
+    columns = {ours: source.columns.get(ours, ours) for ours in ("id", "problem", "answer")}
+    columns |= {ours: source.columns.get(ours, ours) for ours in ("solution", "source")}
+    needed = ["problem", "solution" if source.answer_from == "boxed" else "answer"]
+    for ours in needed:
+        if row.get(columns[ours]) is None or not isinstance(row[columns[ours]], str | int | float):
             have = ", ".join(sorted(row)) or "none"
             raise InputError(
-                f"{where}: column {column!r} is missing or empty (columns: {have}); name it in "
-                f"`columns`"
+                f"{where}: column {columns[ours]!r} is missing or not text (columns: {have}); "
+                f'name it in columns, as in columns = {{ {ours} = "..." }}'
             )
-    text, answer = str(row["problem"]), str(row["answer"])
+    text = str(row[columns["problem"]])
+    answer, solution = str(row.get(columns["answer"], "")), str(row.get(columns["solution"]) or "")
+    if source.answer_from == "boxed":
+        answer = last_boxed(solution) or ""
+    elif source.answer_from == "gsm8k":
+        solution, _, final = answer.rpartition("####")
+        answer, solution = final.strip().replace(",", ""), solution.strip()
+    if not text.strip():
+        raise InputError(f"{where}: the problem is empty; mend or remove the row")
+    if answer_needed and not answer.strip():
+        raise InputError(f"{where}: the answer is empty; mend or remove the row, or curate first")
     return Problem(
-        id=str(row.get("id") or problem_id(text, answer)),
+        id=str(row.get(columns["id"]) or problem_id(text, answer)),
         problem=text,
         answer=answer,
-        solution=str(row.get("solution") or ""),
-        source=str(row.get("source") or ""),
+        solution=solution,
+        source=str(row.get(columns["source"]) or source.label),
     )
+
+
+def _refuse_repeated_ids(problems: Iterable[Problem], where: str) -> None:
+    seen: set[str] = set()
+    for problem in problems:
+        if problem.id in seen:
+            raise InputError(f"{where}: id {problem.id!r} occurs more than once; ids must differ")
+        seen.add(problem.id)
 
 
 def problem_lines(problems: Iterable[Problem]) -> str:
     """The JSONL text of `problems`; `runs.write_text` puts it on disk in one piece."""
-    return "".join(json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in problems)
+    return "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in problems)

@@ -32,7 +32,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def shipped_recipe(name: str) -> Path:
-    """The path of a recipe that the package itself ships (the quickstart must run without a clone)."""
+    """The path of a recipe inside the package: the quickstart must run without a clone."""
     return Path(str(resources.files("open_rs") / "assets" / "recipes" / f"{name}.toml"))
 
 
@@ -106,20 +106,26 @@ def _sentence(error: ValidationError) -> str:
     if not location:
         return message
     if problem["type"].startswith("union_tag"):
-        kinds = str(problem["ctx"].get("expected_tags", ""))
-        tag = problem["ctx"].get("tag")
-        near = difflib.get_close_matches(str(tag), kinds.replace("'", "").split(", "), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {kinds}"
-        return (
-            f"{key}: type {tag!r} unknown; {hint}"
-            if tag
-            else f"{key}: needs a type; known: {kinds}"
-        )
+        return _kind_sentence(key, problem.get("ctx", {}))
     doc = _description(model, path[-1]) if path else ""
     if problem["type"] == "missing":
         return f"{key}: missing" + (f" ({doc})" if doc else "")
     shown = "" if isinstance(problem["input"], dict | list) else f" = {problem['input']!r}"
     return f"{key}{shown}: {message[0].lower()}{message[1:]}" + (f" ({doc})" if doc else "")
+
+
+def _kind_sentence(key: str, context: dict[str, Any]) -> str:
+    """A reward or filter without a known `type`."""
+    section = key.split(".")[0]
+    kinds = [
+        member.model_fields["type"].default
+        for member in _models_in(Recipe.model_fields[section].annotation)
+    ]
+    if "tag" not in context:
+        return f"{key}: needs a type; known: {', '.join(kinds)}"
+    close = difflib.get_close_matches(str(context["tag"]), kinds, n=1)
+    hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(kinds)}"
+    return f'{key}: type "{context["tag"]}" unknown; {hint}'
 
 
 def _resolve(location: tuple[int | str, ...]) -> tuple[type[BaseModel], list[str]]:

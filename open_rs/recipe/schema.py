@@ -48,7 +48,7 @@ class PromptRecipe(Section):
 
     system: str = Field(
         "",
-        description='system message, or the name of one in prompts.py, such as "open_rs"; empty: none',
+        description='system message, or the name of one such as "open_rs"; empty: none',
     )
     user: str = Field("{problem}", description="user turn; {problem} is replaced")
     chat_template: str | None = Field(
@@ -110,11 +110,11 @@ class GradeRecipe(Section):
 
 
 class LossRecipe(Section):
-    """The GRPO family by parameters; the defaults are GRPO as in the paper (arXiv 2402.03300) without KL.
+    """The GRPO family by parameters; the defaults are GRPO (arXiv 2402.03300) without KL.
 
-    DAPO: clip_high 0.28, loss_norm "token", dynamic_sampling, an overlong reward. Dr. GRPO:
-    advantage_scale
-    "none", loss_norm "constant". GSPO: ratio_level "sequence", clips near 3e-4. CISPO: objective "cispo".
+    DAPO: clip_high 0.28, loss_norm "token", dynamic_sampling, an overlong reward.
+    Dr. GRPO: advantage_scale "none", loss_norm "constant".
+    GSPO: ratio_level "sequence", clips near 3e-4. CISPO: objective "cispo".
     """
 
     advantage_scale: Literal["group_std", "none"] = Field(

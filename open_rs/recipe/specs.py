@@ -69,7 +69,7 @@ class GoldFilter(Section):
 
 
 class ExactDuplicatesFilter(Section):
-    """Keeps the first of rows with the same normalised text; with different answers, none of them."""
+    """Keeps the first of rows with the same normalised text; none if their answers differ."""
 
     type: Literal["exact_duplicates"] = "exact_duplicates"
 
@@ -80,7 +80,7 @@ class ContaminationFilter(Section):
     type: Literal["contamination"] = "contamination"
     against: tuple[str, ...] = Field(
         ("validation", "test"),
-        description='"validation" and "test" are the held-out sets of this recipe; else paths of problem files',
+        description='"validation" and "test": the held-out sets of the recipe; else paths',
         min_length=1,
     )
 

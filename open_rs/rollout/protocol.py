@@ -1,7 +1,6 @@
-"""What every rollout engine takes and gives, so that training, curation and evaluation can use any of them.
+"""What every rollout engine takes and gives; training, curation and evaluation can use any of them.
 
-An engine is given prompts, each with the id of its problem, and returns one `RolloutGroup` per
-prompt in the
+An engine is given prompts, each with its problem, and returns one `RolloutGroup` per prompt in the
 order in which the prompts were given. No torch is needed to read this file.
 """
 

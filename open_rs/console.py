@@ -1,0 +1,49 @@
+"""What a person sees while a stage runs: on stderr, live in a terminal, plain lines elsewhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """One plain line of progress."""
+    console.print(text, highlight=False, markup=False)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar in a terminal; elsewhere a line at the start and one at the end. Yields
+    `advance(count)`.
+    """
+    if not console.is_terminal:
+        done = 0
+
+        def advance(count: int = 1) -> None:
+            nonlocal done
+            done += count
+
+        say(f"{title}: {total} to do")
+        yield advance
+        say(f"{title}: {done} of {total} done")
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count=1: bar.advance(task, count)

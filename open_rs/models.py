@@ -1,0 +1,120 @@
+"""Load, build and save a causal LM and its tokenizer; device, dtype, LoRA."""
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from open_rs.errors import InputError
+from open_rs.recipe import LoraRecipe, ModelRecipe
+from open_rs.runs import sha256
+
+
+def model_path(path: str) -> str:
+    """`tiny` is the model that ships with the package; anything else is a folder or a hub id."""
+    return str(resources.files("open_rs") / "assets" / "tiny") if path == "tiny" else path
+
+
+def pick_device(recipe: ModelRecipe) -> torch.device:
+    if recipe.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(recipe.device)
+    except RuntimeError:
+        raise InputError(
+            f"model.device = {recipe.device!r}: unknown; use auto, cpu or cuda"
+        ) from None
+
+
+def pick_dtype(recipe: ModelRecipe, device: torch.device) -> torch.dtype:
+    if recipe.dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return torch.float32 if recipe.dtype == "float32" else torch.bfloat16
+
+
+def load_tokenizer(recipe: ModelRecipe) -> Any:
+    """The tokenizer alone (enough for prompts and lengths)."""
+    return _from_pretrained(AutoTokenizer, recipe)
+
+
+def load_model(recipe: ModelRecipe) -> nn.Module:
+    """The model on its device, in eval mode, without adapters."""
+    device = pick_device(recipe)
+    model = _from_pretrained(AutoModelForCausalLM, recipe, dtype=pick_dtype(recipe, device))
+    return model.to(device).eval()
+
+
+def _from_pretrained(auto_class: Any, recipe: ModelRecipe, **settings: Any) -> Any:
+    path = model_path(recipe.path)
+    if Path(path).is_dir():
+        if not (Path(path) / "config.json").is_file():
+            raise InputError(
+                f"model.path {path}: holds no config.json; give a Hugging Face model folder"
+            )
+        if not list(Path(path).glob("*.safetensors")):
+            raise InputError(
+                f"model.path {path}: holds no .safetensors weights; convert them "
+                "(pickles are refused)"
+            )
+    elif path.startswith((".", "/", "~")) or path.count("/") != 1:
+        raise InputError(
+            f"model.path {path}: no such folder; give a model folder, a hub id, or tiny"
+        )
+    try:
+        return auto_class.from_pretrained(
+            path, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code, **settings
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"model.path {path}: cannot be loaded ({reason}); give a model folder or a hub id"
+        ) from error
+
+
+def add_lora(model: nn.Module, recipe: LoraRecipe) -> nn.Module:
+    """Wrap `model` so that only low-rank adapters train (arXiv 2106.09685)."""
+    from peft import LoraConfig, get_peft_model
+
+    modules = recipe.target_modules
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        target_modules=modules if isinstance(modules, str) else list(modules),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise InputError(f"model.lora.target_modules = {modules!r}: {error}") from None
+
+
+def context_length(model: nn.Module) -> int | None:
+    """Positions that the model was made for, None where its config does not say."""
+    return getattr(model.config, "max_position_embeddings", None)
+
+
+def check_context(model: nn.Module, prompt_tokens: int, max_completion_tokens: int) -> None:
+    """Refuse a completion budget that cannot fit behind the longest prompt."""
+    limit = context_length(model)
+    if limit is not None and prompt_tokens + max_completion_tokens > limit:
+        fitting = max(limit - prompt_tokens, 0)
+        raise InputError(
+            f"rollout.max_completion_tokens = {max_completion_tokens}: with a prompt of "
+            f"{prompt_tokens} tokens this exceeds the model's context of {limit}; at most "
+            f"{fitting} fit"
+        )
+
+
+def folder_hash(path: str) -> str:
+    """Hash of a model folder's config and weights; the id itself for a model from the hub."""
+    folder = Path(model_path(path))
+    if not folder.is_dir():
+        return path
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")])
+    joined = "\n".join(f"{file.name} {sha256(file)}" for file in files)
+    return hashlib.sha256(joined.encode()).hexdigest()

@@ -1,0 +1,85 @@
+"""The one place where prompt text lives, for curation, training and evaluation alike."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from open_rs.errors import InputError
+from open_rs.problems import Problem
+from open_rs.recipe import PromptRecipe
+from open_rs.rollout.protocol import Prompt
+
+# Named system messages. `open_rs` asks for what the paper's rewards pay for: a thought, then a
+# boxed answer.
+SYSTEM_PROMPTS = {
+    "open_rs": (
+        "Think the problem through step by step between <think> and </think>. "
+        "Then state the final answer once, inside \\boxed{}."
+    ),
+    "open_rs_english": (
+        "Think the problem through step by step, in English only, between <think> and </think>. "
+        "Then state the final answer once, inside \\boxed{}."
+    ),
+}
+
+
+class Prompter:
+    """Turns problems into token ids by the tokenizer's chat template. Needs no torch.
+
+    Attributes:
+        opens_think: whether the template itself opens `<think>`, so that a completion must not.
+        fingerprint: hash of everything that shapes a prompt; equal where prompts are equal.
+    """
+
+    def __init__(self, tokenizer: Any, recipe: PromptRecipe) -> None:
+        self.tokenizer = tokenizer
+        self.recipe = recipe
+        self.system = SYSTEM_PROMPTS.get(recipe.system, recipe.system)
+        self.template = _chat_template(tokenizer, recipe)
+        probe = self.text("1 + 1")
+        self.opens_think = probe.rstrip().endswith("<think>")
+        parts = (self.template, self.system, recipe.user)
+        self.fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+    def text(self, problem: str) -> str:
+        """The whole prompt as text, up to where the model goes on."""
+        messages = [{"role": "user", "content": self.recipe.user.replace("{problem}", problem)}]
+        if self.system:
+            messages.insert(0, {"role": "system", "content": self.system})
+        return self.tokenizer.apply_chat_template(
+            messages, chat_template=self.template, add_generation_prompt=True, tokenize=False
+        )
+
+    def encode(self, problem: Problem) -> Prompt:
+        ids = self.tokenizer(self.text(problem.problem), add_special_tokens=False)["input_ids"]
+        return Prompt(problem, list(ids))
+
+    def encode_all(self, problems: Sequence[Problem]) -> tuple[list[Prompt], list[Problem]]:
+        """(prompts within the limit, problems whose prompt is longer): dropped and counted, never
+        cut.
+        """
+        prompts, too_long = [], []
+        for problem in problems:
+            prompt = self.encode(problem)
+            if len(prompt.prompt_ids) <= self.recipe.max_prompt_tokens:
+                prompts.append(prompt)
+            else:
+                too_long.append(problem)
+        return prompts, too_long
+
+
+def _chat_template(tokenizer: Any, recipe: PromptRecipe) -> str:
+    if recipe.chat_template is not None:
+        path = Path(recipe.chat_template)
+        if not path.is_file():
+            raise InputError(
+                f"prompt.chat_template {path}: no such file; give the path of a Jinja template"
+            )
+        return path.read_text(encoding="utf-8")
+    if not tokenizer.chat_template:
+        raise InputError(
+            "the tokenizer has no chat template; set prompt.chat_template to the path of a Jinja "
+            "file"
+        )
+    return tokenizer.chat_template

@@ -1,0 +1,283 @@
+"""The run folder: its file names, writes that are whole or absent, and readers that bear a torn
+last line.
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from open_rs.errors import InputError
+from open_rs.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The names of everything below runs/NAME: the interface between the stages."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.json"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def curated(self) -> Path:
+        return self.path / "curated"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.checkpoints / f"{step:06d}"
+
+    def rollouts(self, step: int) -> Path:
+        return self.path / "rollouts" / f"{step:06d}.jsonl.gz"
+
+    def evaluation(self, name: str) -> Path:
+        return self.path / "evaluations" / name
+
+
+def open_run(path: Path, recipe: Recipe) -> RunFolder:
+    """The run folder at `path` for `recipe`; one that already holds another recipe is refused."""
+    run = RunFolder(path)
+    resolved = recipe.model_dump(mode="json")
+    if run.recipe.exists():
+        held = read_json(run.recipe)
+        if held != resolved:
+            differing = ", ".join(sorted(different_keys(held, resolved))[:5])
+            raise InputError(
+                f"{path}: already holds a run of another recipe (different: {differing}); "
+                "give another name or --out, or remove the folder"
+            )
+        return run
+    write_json(run.recipe, resolved)
+    return run
+
+
+def different_keys(left: Any, right: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted paths at which two resolved recipes differ."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        for key in left.keys() | right.keys():
+            yield from different_keys(
+                left.get(key), right.get(key), f"{prefix}.{key}" if prefix else key
+            )
+    elif left != right:
+        yield prefix
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write whole or not at all: a temporary neighbour, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
+        ) from error
+    fsync_folder(path.parent)
+
+
+def fsync_folder(path: Path) -> None:
+    """Make a rename inside `path` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """JSON Lines; gzipped if the name ends in .gz, without a time: same rows, same bytes."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
+    write_bytes(
+        path, gzip.compress(text, compresslevel=5, mtime=0) if path.suffix == ".gz" else text
+    )
+
+
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """One more line; a torn one before it (a kill in mid-write) is cut off first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
+    try:
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            file.seek(0, os.SEEK_END)
+            size = file.tell()
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    file.truncate(path.read_bytes().rfind(b"\n") + 1)
+            file.seek(0, os.SEEK_END)
+            file.write(line)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); free space, then resume"
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; is this a run folder of open-rs?") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that a run appends to; empty where it is missing, a torn last line is left
+    out.
+    """
+    if not path.exists():
+        return []
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number < len(lines):
+                raise InputError(
+                    f"{path}, line {number}: not valid JSON; the file was changed by hand?"
+                ) from None
+    return rows
+
+
+def truncate_log(path: Path, step: int) -> None:
+    """Keep the rows of a log up to `step`: what a resumed run will write again is taken back."""
+    rows = read_log(path)
+    kept = [row for row in rows if row.get("step", 0) <= step]
+    if len(kept) < len(rows):
+        write_jsonl(path, kept)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def free_bytes(path: Path) -> int:
+    """Free space on the device of `path`, which need not exist yet."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+class Ledger:
+    """Device seconds by phase, appended as each phase ends (failures too). Dollars are null without
+    a price.
+    """
+
+    def __init__(self, path: Path, usd_per_hour: float | None = None) -> None:
+        self.path = path
+        self.usd_per_hour = usd_per_hour
+
+    @contextmanager
+    def phase(self, name: str, step: int = 0) -> Iterator[dict[str, Any]]:
+        """Time what happens inside; the dict that is handed out takes further figures such as
+        tokens.
+        """
+        figures: dict[str, Any] = {}
+        start = time.perf_counter()
+        try:
+            yield figures
+        finally:
+            seconds = time.perf_counter() - start
+            figures["seconds"] = seconds
+            usd = None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
+            append_jsonl(self.path, {"phase": name, "step": step, **figures, "usd": usd})
+
+
+def log_event(run: RunFolder, event: str, step: int = 0, **details: Any) -> None:
+    append_jsonl(run.events, {"event": event, "step": step, "time": time.time(), **details})
+
+
+PACKAGES = ("open-rs", "torch", "transformers", "accelerate", "peft", "numpy", "math-verify")
+
+
+def environment(device: str, data: dict[str, str], model_hash: str) -> dict[str, Any]:
+    """What a reader needs to run this again: versions, device, git commit, hashes of data and
+    model.
+    """
+    return {
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "cpu_count": os.cpu_count(),
+        "git_commit": git_commit(),
+        "data_sha256": data,
+        "model_sha256": model_hash,
+        "command": sys.argv,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """The commit of the working tree that holds this package; None for an installed copy."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
