@@ -1,0 +1,1 @@
+"""Training: rewards, the GRPO maths, log-probs, batches, the loop. Import the modules directly."""

@@ -1,0 +1,143 @@
+"""From scored rollouts to micro-batches that fit a token budget, without changing the maths.
+
+Letters: B rows of a micro-batch, S tokens of prompt + completion + padding, T completion tokens.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from open_rs.train.grpo import LossNorm, loss_denominators
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rollout to learn from: the token ids that were sampled, never text tokenised again."""
+
+    prompt_ids: Sequence[int]
+    completion_ids: Sequence[int]
+    engine_logprobs: Sequence[float]  # one per completion id
+    advantage: float
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+@dataclass
+class MicroBatch:
+    """Rows that go through the model together: prompt, completion, padding on the right."""
+
+    rows: list[int]  # their places in the list given to `make_batches`
+    input_ids: Tensor  # [B, S]
+    attention_mask: Tensor  # [B, S], 1 on tokens, 0 on padding
+    completion_mask: Tensor  # [B, S] bool, True on completion tokens
+    loss_mask: Tensor  # [B, T] bool, True counts
+    old_logprobs: Tensor  # [B, T], the engine's, until a trainer puts its own in their place
+    advantages: Tensor  # [B]
+    denominators: Tensor  # [B], of the whole step (`grpo.loss_denominators`)
+    ref_logprobs: Tensor | None = None  # [B, T], filled in by the trainer when kl_coef is not 0
+
+    def to(self, device: torch.device | str) -> "MicroBatch":
+        """The same batch with its tensors on `device`."""
+        tensors: dict[str, Any] = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **tensors)
+
+
+def make_batches(
+    rows: Sequence[Row],
+    *,
+    micro_batch_tokens: int,
+    loss_norm: LossNorm,
+    max_completion_tokens: int,
+    kl_coef: float = 0.0,
+    pad_id: int = 0,
+) -> list[MicroBatch]:
+    """The rows of one step, longest first, in micro-batches of at most `micro_batch_tokens`.
+
+    The budget counts padded tokens, rows x longest; a row above it makes a batch of its own. The
+    longest come first so that a step that does not fit in memory fails at its start. Denominators
+    are those of all `rows`; with `kl_coef` 0, rows with zero advantage have zero gradient and are
+    then skipped, which changes nothing but the time. Rollouts that shall not count (undecided, or
+    truncated ones under truncation masking) are not passed at all. A row without completion tokens
+    is left out. Rows of equal length keep their order.
+    """
+    check_rows(rows, max_completion_tokens)
+    lengths = torch.tensor([len(row.completion_ids) for row in rows], dtype=torch.long)
+    denominators = loss_denominators(
+        lengths, loss_norm=loss_norm, max_completion_tokens=max_completion_tokens
+    )
+    teaches = [i for i, row in enumerate(rows) if row.completion_ids and (row.advantage or kl_coef)]
+    return [
+        collate(rows, places, denominators, pad_id)
+        for places in pack(teaches, [row.length for row in rows], micro_batch_tokens)
+    ]
+
+
+def check_rows(rows: Sequence[Row], max_completion_tokens: int) -> None:
+    """Refuse a row whose parts do not belong together."""
+    for place, row in enumerate(rows):
+        if not row.prompt_ids:
+            raise ValueError(f"row {place} has no prompt; its first token could not be scored")
+        if len(row.engine_logprobs) != len(row.completion_ids):
+            raise ValueError(
+                f"row {place}: {len(row.engine_logprobs)} log-probs for "
+                f"{len(row.completion_ids)} completion tokens"
+            )
+        if len(row.completion_ids) > max_completion_tokens:
+            raise ValueError(
+                f"row {place}: {len(row.completion_ids)} completion tokens, above "
+                f"max_completion_tokens = {max_completion_tokens}"
+            )
+        if row.advantage != row.advantage:
+            raise ValueError(f"row {place}: its advantage is NaN; undecided rollouts have 0")
+
+
+def pack(places: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Groups of `places`, longest row first, each with count x longest <= budget or one row."""
+    group: list[int] = []
+    for place in sorted(places, key=lambda i: (-lengths[i], i)):
+        if group and (len(group) + 1) * lengths[group[0]] > budget:
+            yield group
+            group = []
+        group.append(place)
+    if group:
+        yield group
+
+
+def collate(
+    rows: Sequence[Row], places: list[int], denominators: Tensor, pad_id: int
+) -> MicroBatch:
+    """The rows at `places` as tensors."""
+    chosen = [rows[place] for place in places]
+    prompts = torch.tensor([[len(row.prompt_ids)] for row in chosen])  # [B, 1]
+    totals = torch.tensor([[row.length] for row in chosen])
+    position = torch.arange(int(totals.max()))  # [S]
+    longest = max(len(row.completion_ids) for row in chosen)  # T
+    return MicroBatch(
+        rows=places,
+        input_ids=pad_right(
+            [[*row.prompt_ids, *row.completion_ids] for row in chosen], pad_id, torch.long
+        ),
+        attention_mask=(position < totals).long(),
+        completion_mask=(position >= prompts) & (position < totals),
+        loss_mask=torch.arange(longest) < totals - prompts,
+        old_logprobs=pad_right([row.engine_logprobs for row in chosen], 0.0, torch.float32),
+        advantages=torch.tensor([row.advantage for row in chosen], dtype=torch.float32),
+        denominators=denominators[places],
+    )
+
+
+def pad_right(
+    rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Ragged rows as one tensor [B, longest], filled up with `value` on the right."""
+    longest = max(len(row) for row in rows)
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows], dtype=dtype)

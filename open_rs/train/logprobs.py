@@ -1,0 +1,174 @@
+"""Log-probs of completion tokens, without ever holding a [B, T, V] tensor of logits.
+
+Letters: B rows, S tokens of prompt + completion + padding, T completion tokens, N completion tokens
+of all rows together, H hidden size, V vocabulary. A row is prompt and completion contiguously, then
+padding on the right, so positions are 0, 1, 2, ... in every row.
+
+The decoder runs once; only the hidden states that predict a completion token go on; the LM head is
+applied to `chunk_tokens` of them at a time and recomputed in the backward pass, so that at any
+moment at most [chunk_tokens, V] logits exist.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from open_rs.errors import InputError
+
+
+def completion_logprobs(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    completion_mask: Tensor,
+    *,
+    temperature: float,
+    chunk_tokens: int = 1024,
+    with_entropy: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """log softmax(logits / temperature)[token] for every completion token.
+
+    `input_ids`, `attention_mask`, `completion_mask` [B, S]; `completion_mask` is True on the
+    completion's tokens, which stand together. Returns log-probs [B, T], T the longest completion,
+    row i's tokens at 0 .. |o_i| - 1 and 0.0 after them, in float32 (float64 for such a model), and
+    the entropies in nats [B, T] or None. Entropy is a measurement: no gradient flows through it.
+    `temperature` is that of sampling, so that the ratio to the engine's log-probs is 1 on policy.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}; log-probs need one above 0")
+    if completion_mask[:, 0].any():
+        raise ValueError("a completion starts at position 0; its first token has nothing before it")
+    causal_lm = unwrap(model)
+    predicts = completion_mask[:, 1:].bool()  # [B, S - 1], the state at s predicts the token at s+1
+    hidden = last_hidden_states(causal_lm, input_ids, attention_mask)[:, :-1][predicts]  # [N, H]
+    targets = input_ids[:, 1:][predicts]  # [N]
+    pieces = [
+        checkpoint(
+            token_logprobs,
+            causal_lm,
+            states,
+            wanted,
+            temperature,
+            with_entropy,
+            use_reentrant=False,
+        )
+        for states, wanted in zip(
+            hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True
+        )
+    ]
+    lengths = predicts.sum(1)
+    filled = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]  # [B, T]
+    logprobs = spread(torch.cat([piece[0] for piece in pieces]), filled)
+    if not with_entropy:
+        return logprobs, None
+    return logprobs, spread(torch.cat([piece[1] for piece in pieces]), filled)
+
+
+def spread(values: Tensor, filled: Tensor) -> Tensor:
+    """Lay flat values [N] out on the True places of `filled` [B, T], row by row, 0.0 elsewhere."""
+    return values.new_zeros(filled.shape).masked_scatter(filled, values)
+
+
+def token_logprobs(
+    causal_lm: Any, hidden: Tensor, targets: Tensor, temperature: float, with_entropy: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probs [N] of `targets` [N] given `hidden` [N, H], and the entropies [N] if asked for."""
+    logits = head_logits(causal_lm, hidden)
+    if logits.dtype != torch.float64:
+        logits = logits.float()
+    logits = logits / temperature  # [N, V]
+    logprobs = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(1)
+    if not with_entropy:
+        return logprobs, None
+    with torch.no_grad():
+        return logprobs, torch.special.entr(logits.softmax(1)).sum(1)
+
+
+def head_logits(causal_lm: Any, hidden: Tensor) -> Tensor:
+    """Logits [N, V] as the model's own forward makes them from its last hidden states [N, H].
+
+    Covers a plain head, a factor on the logits (Cohere, Falcon-H1), a divisor (Granite) and tanh
+    soft-capping (Gemma 2), as the configuration says; `check_lm_head` finds what this misses.
+    """
+    config = causal_lm.config.get_text_config()
+    logits = causal_lm.get_output_embeddings()(hidden)
+    for name in ("logit_scale", "lm_head_multiplier"):
+        if (factor := getattr(config, name, None)) is not None:
+            logits = logits * factor
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / divisor
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = cap * torch.tanh(logits / cap)
+    return logits
+
+
+def last_hidden_states(causal_lm: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Hidden states [B, S, H] that the LM head reads, from right-padded rows [B, S]."""
+    body = causal_lm.base_model
+    extra = {}
+    if "position_ids" in inspect.signature(body.forward).parameters:
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        extra["position_ids"] = positions.expand_as(input_ids)
+    output = body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **extra)
+    return output.last_hidden_state
+
+
+def unwrap(model: Any) -> Any:
+    """The causal LM inside a peft model (its adapters stay in place); any other model as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@torch.no_grad()
+def check_lm_head(model: Any, token_ids: Sequence[int] | None = None) -> None:
+    """Compare `completion_logprobs` with the model's own logits, before a run depends on it.
+
+    Two rows, the second a right-padded half of the first, so that a model that minds padding is
+    found as well. `token_ids` (8 or more) default to ids spread over the vocabulary. Raises
+    InputError with the architecture's name where the two disagree.
+    """
+    causal_lm = unwrap(model)
+    name = type(causal_lm).__name__
+    if getattr(causal_lm, "get_output_embeddings", lambda: None)() is None:
+        raise InputError(f"{name} has no LM head; use a causal language model")
+    if causal_lm.base_model is causal_lm:
+        raise InputError(f"{name} has no separate decoder body; use another architecture")
+    was_training = model.training
+    model.eval()
+    try:
+        error, allowed = head_disagreement(model, token_ids or spread_ids(causal_lm))
+    finally:
+        model.train(was_training)
+    if not error <= allowed:  # NaN disagrees too
+        raise InputError(
+            f"{name} turns hidden states into logits in a way that open-rs does not know "
+            f"(log-probs differ by {error:.2g}); use another architecture"
+        )
+
+
+def head_disagreement(model: Any, token_ids: Sequence[int]) -> tuple[float, float]:
+    """(largest difference, largest one that rounding explains) of the two ways to log-probs."""
+    device = unwrap(model).get_output_embeddings().weight.device
+    length, half = len(token_ids), len(token_ids) // 2
+    ids = torch.tensor([token_ids, [*token_ids[:half], *[0] * (length - half)]], device=device)
+    inside = torch.arange(length, device=device) < torch.tensor([[length], [half]], device=device)
+    scored = inside.clone()
+    scored[:, 0] = False
+    ours, _ = completion_logprobs(model, ids, inside.long(), scored, temperature=1.0)  # [2, n - 1]
+    logits = model(input_ids=ids[:1]).logits[0, :-1]
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    theirs = logits.log_softmax(-1).gather(1, ids[0, 1:, None]).squeeze(1)  # [n - 1]
+    error = torch.maximum(
+        (ours[0] - theirs).abs().max(), (ours[1] - theirs)[: half - 1].abs().max()
+    )
+    precise = unwrap(model).dtype in (torch.float32, torch.float64)
+    return error.item(), (1e-4 if precise else 3e-2) * max(1.0, logits.abs().max().item())
+
+
+def spread_ids(causal_lm: Any) -> list[int]:
+    """Sixteen token ids spread over the vocabulary."""
+    vocabulary = causal_lm.get_output_embeddings().weight.shape[0]
+    return [(1 + place * 7919) % vocabulary for place in range(16)]
