@@ -1,0 +1,138 @@
+"""What the native engine refuses, by name and with the cure, before it spends any time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from open_rs.errors import InputError
+from open_rs.rollout.protocol import Prompt, SamplingParams
+
+ELSEWHERE = "use another model, or an engine that runs it"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the engine needs to know of a model that it accepts."""
+
+    context: int | None  # positions, None without a limit
+    windows: dict[str, int | None]  # by layer type: the sliding window, None for full attention
+    vocab_size: int
+    keeps_logits: bool  # takes `logits_to_keep`
+
+
+def check_model(model: Any) -> Fit:
+    """The facts about a causal LM with a plain KV cache; an InputError names what does not fit."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    name = type(base).__name__
+    if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
+        raise InputError(
+            f"{name}: an adapter that prepends virtual tokens cannot be sampled from by the native "
+            "engine; use LoRA"
+        )
+    if model.config.is_encoder_decoder:
+        raise InputError(f"{name} is an encoder-decoder; the native engine samples from causal LMs")
+    accepted = signature(base.forward).parameters
+    missing = [key for key in ("past_key_values", "position_ids") if key not in accepted]
+    if missing:
+        raise InputError(f"{name}.forward takes no {missing[0]}, which is needed; {ELSEWHERE}")
+    config = model.config.get_text_config(decoder=True)
+    if getattr(config, "alibi", False):
+        raise InputError(f"{name} places tokens by ALiBi, not by position ids; {ELSEWHERE}")
+    attention = config._attn_implementation
+    if attention not in ("sdpa", "eager"):
+        raise InputError(
+            f"{name} was loaded with attn_implementation={attention!r}, which takes no "
+            "explicit mask; load it with 'sdpa' or 'eager'"
+        )
+    return Fit(
+        context=context_length(config),
+        windows=attention_windows(base, config),
+        vocab_size=model.get_input_embeddings().weight.shape[0],
+        keeps_logits="logits_to_keep" in accepted,
+    )
+
+
+def attention_windows(base: Any, config: Any) -> dict[str, int | None]:
+    """Per layer type its sliding window; refuses caches that hold more than keys and values."""
+    name = type(base).__name__
+    layers: list[Any] = [] if base._is_stateful else [*DynamicCache(config=config).layers]
+    plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+    if not layers or not plain or getattr(config, "num_kv_shared_layers", None):
+        raise InputError(
+            f"{name} keeps a recurrent, shared or compressed state where the native engine needs "
+            f"keys and values for every layer; {ELSEWHERE}"
+        )
+    if getattr(config, "attention_chunk_size", None) is not None:
+        raise InputError(f"{name} attends in chunks, which is not supported; {ELSEWHERE}")
+    windows = {
+        "sliding_attention" if layer.is_sliding else "full_attention": getattr(
+            layer, "sliding_window", None
+        )
+        for layer in layers
+    }
+    if len({getattr(layer, "sliding_window", None) for layer in layers}) > len(windows):
+        raise InputError(f"{name} has sliding windows of several sizes; {ELSEWHERE}")
+    return windows
+
+
+def context_length(config: Any) -> int | None:
+    """The positions that a row may use.
+
+    Under "longrope" the frequencies of the whole batch change once one row passes the original
+    context, so a row's text would depend on its neighbours: the limit is there.
+    """
+    limit = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        limit = rope.get("original_max_position_embeddings", limit)
+    return limit
+
+
+def check_params(group_size: int, params: SamplingParams) -> None:
+    """Refuse sampling parameters outside their range, naming the recipe's key."""
+    bounds = [
+        ("group_size", group_size, group_size >= 1, "at least 1"),
+        (
+            "max_completion_tokens",
+            params.max_completion_tokens,
+            params.max_completion_tokens >= 1,
+            "at least 1",
+        ),
+        ("temperature", params.temperature, params.temperature >= 0, "0 (greedy) or above"),
+        ("top_p", params.top_p, 0 < params.top_p <= 1, "above 0 and at most 1"),
+        ("top_k", params.top_k, params.top_k >= 0, "0 (off) or above"),
+        ("stop", params.stop, all(params.stop), "non-empty strings"),
+    ]
+    for key, value, fits, need in bounds:
+        if not fits:
+            raise InputError(f"rollout.{key} is {value!r}; it must be {need}")
+
+
+def check_prompts(prompts: Sequence[Prompt], params: SamplingParams, fit: Fit) -> None:
+    """Refuse prompts that are empty, too long, repeated, or of another tokenizer."""
+    seen: set[str] = set()
+    for prompt in prompts:
+        name, length = prompt.problem.id, len(prompt.prompt_ids)
+        if name in seen:
+            raise InputError(
+                f"problem {name!r} occurs twice in one call, so its samples would be equal; "
+                "raise rollout.group_size instead"
+            )
+        seen.add(name)
+        if length == 0:
+            raise InputError(f"problem {name!r}: the prompt is empty; give it at least one token")
+        if fit.context is not None and length + params.max_completion_tokens > fit.context:
+            raise InputError(
+                f"problem {name!r}: {length} prompt tokens + rollout.max_completion_tokens = "
+                f"{params.max_completion_tokens} exceed the model's context of {fit.context}; "
+                f"lower rollout.max_completion_tokens to {max(fit.context - length, 0)} "
+                "or drop the problem"
+            )
+        if not 0 <= min(prompt.prompt_ids) <= max(prompt.prompt_ids) < fit.vocab_size:
+            raise InputError(
+                f"problem {name!r}: prompt token {max(prompt.prompt_ids)} is outside the model's "
+                f"vocabulary of {fit.vocab_size}; use the model's own tokenizer"
+            )

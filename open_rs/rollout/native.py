@@ -1,0 +1,192 @@
+"""The embedded engine: samples from the very module that is being trained, on CPU or one GPU.
+
+Each prompt is prefilled once and its keys and values are copied to the slots of its rollouts. A row
+that finishes hands its slot to the next pending rollout at once, so nothing waits for the longest
+row, and when nothing is pending the live rows are packed into fewer slots. What a rollout says is a
+pure function of (weights, seed, step, problem id, sample index): see `noise`. The one caveat is
+floating point: the shape of a batch moves logits by about 1e-6, so a token can differ where the
+uniform lies that close to a border between two tokens.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from open_rs.errors import GuardStop, InputError
+from open_rs.rollout.fit import check_model, check_params, check_prompts
+from open_rs.rollout.noise import stream_key
+from open_rs.rollout.prefill import Prefill
+from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
+from open_rs.rollout.slots import BROKEN, ENDED, ENDER, Row, Slots
+from open_rs.rollout.stops import StopStrings
+
+
+class NativeEngine:
+    """Continuous batching over any causal LM of transformers that has a plain KV cache.
+
+    `max_slots` rows are decoded at a time; it bounds memory, never changes the samples. The EOS set
+    is `eos_token_ids`, or what the model's generation config and the tokenizer name. Log-probs
+    returned are those of log_softmax(logits / temperature) before top-k and top-p.
+    """
+
+    name = "native"
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        max_slots: int = 64,
+        eos_token_ids: Sequence[int] | None = None,
+    ) -> None:
+        """An InputError names what the engine cannot run."""
+        if max_slots < 1:
+            raise InputError(f"max_slots is {max_slots}; the engine needs at least 1")
+        self.tokenizer = tokenizer
+        self.max_slots = max_slots
+        self.stats: EngineStats | None = None
+        self._given_eos = eos_token_ids
+        self._stops: StopStrings | None = None
+        self.load_weights(model)
+
+    def load_weights(self, model: Any) -> None:
+        """Sample from `model` from now on; in-place updates of the module need no call."""
+        self.fit = check_model(model)
+        self.model = model
+
+    @property
+    def eos_token_ids(self) -> list[int]:
+        """The tokens that end a completion."""
+        if self._given_eos is not None:
+            return sorted(set(self._given_eos))
+        named = getattr(self.model.generation_config, "eos_token_id", None)
+        several = list(named) if isinstance(named, (list, tuple)) else [named]
+        return sorted({t for t in [*several, self.tokenizer.eos_token_id] if t is not None})
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        group_size: int,
+        params: SamplingParams,
+        seed: int,
+        step: int = 0,
+        on_finished: Callable[[Prompt, Rollout], None] | None = None,
+    ) -> list[RolloutGroup]:
+        """Draw `group_size` completions for each prompt; `on_finished` is called as each ends."""
+        check_params(group_size, params)
+        check_prompts(prompts, params, self.fit)
+        started = time.perf_counter()
+        groups = [RolloutGroup(p.problem, list(p.prompt_ids), []) for p in prompts]
+        with sampling_mode(self.model):
+            for index, rollout in self._rollouts(prompts, group_size, params, seed, step):
+                groups[index].rollouts.append(rollout)
+                if on_finished is not None:
+                    on_finished(prompts[index], rollout)
+        for group in groups:
+            group.rollouts.sort(key=lambda rollout: rollout.sample)
+        self.stats = EngineStats(
+            prompt_tokens=sum(len(prompt.prompt_ids) for prompt in prompts),
+            completion_tokens=sum(len(r.completion_ids) for g in groups for r in g.rollouts),
+            seconds=time.perf_counter() - started,
+        )
+        return groups
+
+    def _rollouts(
+        self,
+        prompts: Sequence[Prompt],
+        group_size: int,
+        params: SamplingParams,
+        seed: int,
+        step: int,
+    ) -> Iterator[tuple[int, Rollout]]:
+        """(prompt index, rollout) as they end: fill the slots, decode, refill."""
+        pending = deque(pending_rows(prompts, group_size, seed, step))
+        if not pending:
+            return
+        stops = self._stop_strings(params.stop)
+        extra = {"logits_to_keep": 1} if self.fit.keeps_logits else {}
+        prefill = Prefill(self.model, prompts, group_size, extra)
+        slots = Slots(
+            self.model,
+            slots=min(self.max_slots, len(pending)),
+            capacity=max(len(p.prompt_ids) for p in prompts) + params.max_completion_tokens,
+            params=params,
+            codes=self._token_codes(stops),
+            windows=self.fit.windows,
+        )
+        free = list(range(min(self.max_slots, len(pending))))
+        while True:
+            refilled = free[: len(pending)]
+            if refilled:
+                slots.put(refilled, [pending.popleft() for _ in refilled], prefill)
+            slots.remove(free[len(refilled) :])
+            if not slots.rows:
+                return
+            codes = slots.step()
+            if (codes & BROKEN).any():
+                raise GuardStop(
+                    f"rollout: the model's logits at step {step} are not finite; its weights hold "
+                    "NaN or inf, go back to an earlier checkpoint and lower the learning rate"
+                )
+            free = []
+            over = slots.host_written[: len(codes)] >= params.max_completion_tokens
+            looked_at = np.flatnonzero((codes != 0) | over).tolist()
+            for slot, (row, ids, logprobs) in zip(looked_at, slots.take(looked_at), strict=True):
+                stopped = codes[slot] & ENDED or (stops is not None and stops.reached(ids))
+                if stopped or over[slot]:
+                    free.append(slot)
+                    text = self.tokenizer.decode(ids, skip_special_tokens=True)
+                    yield (
+                        row.prompt,
+                        Rollout(
+                            completion_ids=ids,
+                            engine_logprobs=logprobs,
+                            completion=text if stops is None else stops.cut(text),
+                            finish_reason="stop" if stopped else "length",
+                            sample=row.sample,
+                        ),
+                    )
+
+    def _stop_strings(self, stop: tuple[str, ...]) -> StopStrings | None:
+        """The tester of these strings, kept between calls since it reads the whole vocabulary."""
+        if not stop:
+            return None
+        if self._stops is None or self._stops.stop != stop:
+            self._stops = StopStrings(self.tokenizer, stop, self.fit.vocab_size)
+        return self._stops
+
+    def _token_codes(self, stops: StopStrings | None) -> Tensor:
+        """What sampling each token means to the host, uint8 [V]."""
+        codes = torch.zeros(self.fit.vocab_size, dtype=torch.uint8)
+        if stops is not None:
+            codes[stops.enders] = ENDER
+        codes[self.eos_token_ids] = ENDED
+        return codes
+
+
+def pending_rows(prompts: Sequence[Prompt], group_size: int, seed: int, step: int) -> Iterator[Row]:
+    """The rollouts to draw, problem by problem."""
+    for index, prompt in enumerate(prompts):
+        key = stream_key(seed, step, prompt.problem.id)
+        for sample in range(group_size):
+            yield Row(index, sample, prompt.prompt_ids[-1], len(prompt.prompt_ids), key)
+
+
+@contextmanager
+def sampling_mode(model: Any) -> Iterator[None]:
+    """Eval mode without gradients; afterwards every module is back in the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,77 @@
+"""Prompts through the model once each, in batches under a token budget; their keys and values kept
+until the last rollout of the group has its copy.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicCache
+
+from open_rs.rollout.protocol import Prompt
+
+PREFILL_TOKENS = 4096  # in one batch, padding included; a longer prompt goes alone
+
+
+class Prefill:
+    """Prefills prompts in order, as they are asked for and as far ahead as the budget reaches.
+
+    All of a prompt but its last token: that one is fed as each rollout's first decoding step, which
+    gives the first token's logits in the same way as all others'. Right-padded, without a mask: a
+    token attends to what comes before it and the padding comes after, so the causal or sliding mask
+    that the model makes by itself is right.
+    """
+
+    def __init__(self, model: Any, prompts: Sequence[Prompt], group_size: int, extra: dict) -> None:
+        """`extra`: further keyword arguments of the model's forward."""
+        self.model, self.prompts, self.extra = model, prompts, extra
+        self.done = 0  # prompts prefilled
+        self.to_copy = [group_size] * len(prompts)
+        self.places: dict[int, tuple[DynamicCache, int]] = {}  # prompt -> batch and row in it
+
+    def locate(self, asked: Sequence[int]) -> Iterator[tuple[list[int], DynamicCache, list[int]]]:
+        """Where to copy each of these prompts from, batch by batch.
+
+        Yields (indices into `asked`, batch, rows of that batch). Prompts of one token have nothing
+        to copy and are left out.
+        """
+        by_batch: dict[int, tuple[list[int], DynamicCache, list[int]]] = {}
+        for index, prompt in enumerate(asked):
+            while self.done <= prompt:
+                self._run_batch()
+            if prompt in self.places:
+                cache, row = self.places[prompt]
+                picks, _, rows = by_batch.setdefault(id(cache), ([], cache, []))
+                picks.append(index)
+                rows.append(row)
+            self.to_copy[prompt] -= 1
+            if self.to_copy[prompt] == 0:
+                self.places.pop(prompt, None)
+        yield from by_batch.values()
+
+    def _run_batch(self) -> None:
+        """Prefill the next prompts, as many as fit the budget and at least one."""
+        first, longest = self.done, 0
+        while self.done < len(self.prompts):
+            longest = max(longest, len(self.prompts[self.done].prompt_ids) - 1)
+            if self.done > first and longest * (self.done + 1 - first) > PREFILL_TOKENS:
+                break
+            self.done += 1
+        batch = [
+            index for index in range(first, self.done) if len(self.prompts[index].prompt_ids) > 1
+        ]
+        if not batch:
+            return
+        heads = [list(self.prompts[index].prompt_ids[:-1]) for index in batch]
+        longest = max(map(len, heads))
+        padded = [head + [head[0]] * (longest - len(head)) for head in heads]  # any valid id
+        cache = DynamicCache()  # keeps all positions, those of sliding layers too
+        device = self.model.device
+        self.model(
+            input_ids=torch.tensor(padded, device=device),
+            position_ids=torch.arange(longest, device=device).expand(len(batch), -1),
+            past_key_values=cache,
+            use_cache=True,
+            **self.extra,
+        )
+        self.places.update({index: (cache, row) for row, index in enumerate(batch)})

@@ -1,0 +1,188 @@
+"""The rows that are being decoded: one per slot, all state in tensors, one forward per token.
+
+S slots, n live rows (always slots 0..n-1), T completion tokens at most, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from open_rs.rollout.cache import SlotCache
+from open_rs.rollout.noise import uniforms
+from open_rs.rollout.prefill import Prefill
+from open_rs.rollout.protocol import SamplingParams
+from open_rs.rollout.sampling import draw
+
+# Why a row is looked at after a step; a row with code 0 just goes on.
+ENDED, ENDER, BROKEN = 1, 2, 4  # EOS; a token that may complete a stop string; logits not finite
+LENGTH_BLOCK = 16  # attention lengths are rounded up to a multiple of this
+
+
+@dataclass(frozen=True)
+class Row:
+    """Which sample of which prompt sits in a slot."""
+
+    prompt: int
+    sample: int
+    last_token: int  # of the prompt: it is fed as the first decoding step
+    prompt_length: int
+    key: tuple[int, int]  # of its noise
+
+
+class Slots:
+    """The live rows of one `generate` call."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        slots: int,
+        capacity: int,
+        params: SamplingParams,
+        codes: Tensor,
+        windows: dict[str, int | None],
+    ) -> None:
+        """`codes` [V], uint8: what a sampled token means, of ENDED and ENDER."""
+        self.model, self.params, self.windows = model, params, windows
+        self.device, self.dtype = model.device, model.dtype
+        self.codes = codes.to(self.device)
+        self.capacity = capacity
+        self.cache = SlotCache(slots, capacity, self.device)
+        cap = params.max_completion_tokens
+        self.token = self._zeros(slots)  # what is fed next
+        self.position = self._zeros(slots)  # ... at this position
+        self.written = self._zeros(slots)  # completion tokens so far
+        self.sample = self._zeros(slots)
+        self.key = self._zeros(slots, 2)
+        self.ids = self._zeros(slots, cap)
+        self.logprobs = torch.zeros(slots, cap, device=self.device)
+        self.all_rows = torch.arange(slots, device=self.device)
+        self.all_positions = torch.arange(capacity, device=self.device)
+        self.rows: list[Row] = []
+        # What the host knows without asking the device.
+        self.host_written = np.zeros(slots, dtype=np.int64)
+        self.host_position = np.zeros(slots, dtype=np.int64)
+
+    def _zeros(self, *shape: int) -> Tensor:
+        return torch.zeros(*shape, dtype=torch.long, device=self.device)
+
+    def _index(self, values: Sequence[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self.device)
+
+    def put(self, slot_list: Sequence[int], rows: Sequence[Row], prefill: Prefill) -> None:
+        """Start `rows` in the given slots: freed ones, or those right after the live ones."""
+        for slot, row in zip(slot_list, rows, strict=True):
+            if slot == len(self.rows):
+                self.rows.append(row)
+            self.rows[slot] = row
+        slots = self._index(slot_list)
+        starts = [row.prompt_length - 1 for row in rows]
+        self.token[slots] = self._index([row.last_token for row in rows])
+        self.position[slots] = self._index(starts)
+        self.sample[slots] = self._index([row.sample for row in rows])
+        self.key[slots] = torch.tensor([row.key for row in rows], device=self.device)
+        self.written[slots] = 0
+        self.host_position[slot_list] = starts
+        self.host_written[slot_list] = 0
+        for picks, cache, sources in prefill.locate([row.prompt for row in rows]):
+            self.cache.load(slots[self._index(picks)], cache, self._index(sources))
+
+    def step(self) -> np.ndarray:
+        """Feed every live row's token and draw the next one. Returns the code of each row [n]."""
+        n = len(self.rows)
+        positions, rows = self.position[:n], self.all_rows[:n]
+        logits = self._forward(n)
+        greedy = self.params.temperature == 0.0
+        ids, logprobs, finite = draw(
+            logits,
+            # argmax needs no noise
+            logits.new_empty(0)
+            if greedy
+            else uniforms(self.key[:n].T, self.sample[:n], self.written[:n]),
+            temperature=self.params.temperature,
+            top_k=self.params.top_k,
+            top_p=self.params.top_p,
+        )
+        written = self.written[:n]
+        self.ids[rows, written] = ids
+        self.logprobs[rows, written] = logprobs
+        self.token[:n] = ids
+        positions += 1
+        written += 1
+        self.host_position[:n] += 1
+        self.host_written[:n] += 1
+        codes = torch.where(finite, self.codes[ids], BROKEN)
+        return codes.cpu().numpy()  # the only wait for the device in a step
+
+    def _forward(self, n: int) -> Tensor:
+        """Logits [n, V] of the next token of every live row."""
+        frame = self.cache.frame
+        longest = int(self.host_position[:n].max()) + 1
+        frame.length = min(-(-longest // LENGTH_BLOCK) * LENGTH_BLOCK, self.capacity)
+        frame.rows, frame.positions = self.all_rows[:n], self.position[:n]
+        output = self.model(
+            input_ids=self.token[:n, None],
+            attention_mask=self._mask(n, frame.length),
+            position_ids=self.position[:n, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        return output.logits[:, -1]
+
+    def _mask(self, n: int, length: int) -> Tensor | dict[str, Tensor]:
+        """What each row may attend to: itself and what came before, within the layer's window.
+
+        An additive mask [n, 1, 1, length] (0 or the dtype's minimum), which eager and sdpa
+        attention both take; a dict of them by layer type where full and sliding layers mix.
+        """
+        behind = self.position[:n, None] - self.all_positions[:length]  # [n, length]
+        masks = {}
+        for layer_type, window in self.windows.items():
+            hidden = behind < 0
+            if window is not None:
+                hidden |= behind >= window
+            mask = torch.zeros(n, length, dtype=self.dtype, device=self.device)
+            masks[layer_type] = mask.masked_fill_(hidden, torch.finfo(self.dtype).min)[
+                :, None, None
+            ]
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def take(self, slot_list: Sequence[int]) -> list[tuple[Row, list[int], list[float]]]:
+        """(row, completion ids, log-probs) of these slots."""
+        if not slot_list:
+            return []
+        slots = self._index(slot_list)
+        longest = int(self.host_written[slot_list].max())
+        ids, logprobs = self.ids[slots, :longest].tolist(), self.logprobs[slots, :longest].tolist()
+        lengths = self.host_written[slot_list].tolist()
+        return [
+            (self.rows[slot], ids[k][:length], logprobs[k][:length])
+            for k, (slot, length) in enumerate(zip(slot_list, lengths, strict=True))
+        ]
+
+    def remove(self, slot_list: Sequence[int]) -> None:
+        """Free these slots: the last live rows move into the holes, so that the tail of a call does
+        not pay for slots that nobody uses."""
+        if not slot_list:
+            return
+        left = len(self.rows) - len(slot_list)
+        gone = set(slot_list)
+        target_list = [slot for slot in slot_list if slot < left]
+        source_list = [slot for slot in range(left, len(self.rows)) if slot not in gone]
+        if target_list:
+            source, target = self._index(source_list), self._index(target_list)
+            for state in (self.token, self.position, self.written, self.sample, self.key):
+                state[target] = state[source]
+            longest = int(self.host_written[source_list].max())
+            self.ids[target, :longest] = self.ids[source, :longest]
+            self.logprobs[target, :longest] = self.logprobs[source, :longest]
+            for host in (self.host_written, self.host_position):
+                host[target_list] = host[source_list]
+            self.cache.move(source, target, int(self.host_position[target_list].max()))
+            for slot, source_slot in zip(target_list, source_list, strict=True):
+                self.rows[slot] = self.rows[source_slot]
+        del self.rows[left:]
