@@ -75,6 +75,12 @@ def _from_pretrained(auto_class: Any, recipe: ModelRecipe, **settings: Any) -> A
         ) from error
 
 
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Copy the weights of a saved folder into `model`, in place (its optimizer keeps its tensors)."""
+    saved = AutoModelForCausalLM.from_pretrained(folder, dtype=next(model.parameters()).dtype)
+    model.load_state_dict(saved.state_dict())
+
+
 def add_lora(model: nn.Module, recipe: LoraRecipe) -> nn.Module:
     """Wrap `model` so that only low-rank adapters train (arXiv 2106.09685)."""
     from peft import LoraConfig, get_peft_model

@@ -1,0 +1,44 @@
+"""What a step's rollouts say, each figure over the whole step and equal to its name."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from open_rs.rollout.protocol import Rollout, RolloutGroup
+
+
+def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
+    """Rewards, lengths and groups of one step. A mean without a value to average is left out."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    lengths = np.array([len(rollout.completion_ids) for rollout in rollouts])
+    p10, p50, p90 = np.quantile(lengths, (0.1, 0.5, 0.9))
+    dead = sum(all(rollout.advantage == 0 for rollout in group.rollouts) for group in groups)
+    return reward_metrics(rollouts) | {
+        "completion/mean_tokens": float(lengths.mean()),
+        "completion/p10_tokens": float(p10),
+        "completion/p50_tokens": float(p50),
+        "completion/p90_tokens": float(p90),
+        "completion/max_tokens": float(lengths.max()),
+        "completion/truncated_frac": fraction(rollouts, "finish_reason", "length"),
+        "groups/dead_frac": dead / len(groups),
+        "groups/effective": float(len(groups) - dead),
+    }
+
+
+def reward_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Mean and spread of the reward over decided rollouts, the mean of each part, the undecided."""
+    rewards = [rollout.reward for rollout in rollouts if rollout.reward is not None]
+    metrics = {"reward/undecided_frac": 1 - len(rewards) / len(rollouts)}
+    if rewards:
+        metrics |= {"reward/mean": float(np.mean(rewards)), "reward/std": float(np.std(rewards))}
+    for name in rollouts[0].reward_breakdown:
+        parts = [rollout.reward_breakdown[name] for rollout in rollouts]
+        known = [part for part in parts if part is not None]
+        if known:
+            metrics[f"reward/{name}"] = float(np.mean(known))
+    return metrics
+
+
+def fraction(rollouts: Sequence[Rollout], field: str, value: str) -> float:
+    """Share of rollouts whose `field` is `value`."""
+    return sum(getattr(rollout, field) == value for rollout in rollouts) / len(rollouts)

@@ -1,0 +1,118 @@
+"""One optimizer update: from micro-batches to new weights, or to a step that is skipped and counted.
+
+Letters: B rows of a micro-batch, T completion tokens.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from open_rs.recipe import LossRecipe
+from open_rs.train.batches import MicroBatch
+from open_rs.train.grpo import k3_kl, policy_loss
+from open_rs.train.logprobs import completion_logprobs
+
+
+def update(
+    policy: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[MicroBatch],
+    loss_recipe: LossRecipe,
+    *,
+    temperature: float,
+    max_grad_norm: float,
+    first_of_batch: bool,
+    autocast: AbstractContextManager[Any],
+) -> dict[str, float]:
+    """Forward and backward of every micro-batch, then one step of the optimizer.
+
+    On the first update of a rollout batch the trainer's own log-probs become `old_logprobs`: the
+    ratio starts at exactly 1, and what the sampler thought differently is `policy/engine_kl`. A
+    loss or gradient that is not finite changes no weight: `optim/skipped` is 1.
+    """
+    optimizer.zero_grad(set_to_none=False)
+    sums: Counter[str] = Counter()
+    loss_sum = 0.0
+    for cpu_batch in batches:
+        batch = cpu_batch.to(next(policy.parameters()).device)
+        with autocast:
+            logprobs, entropy = policy_logprobs(policy, batch, temperature, with_entropy=True)
+            if first_of_batch:
+                sums["engine_kl"] += masked_sum(k3_kl(batch.old_logprobs, logprobs), batch)
+                cpu_batch.old_logprobs = batch.old_logprobs = logprobs.detach()
+            loss, parts = policy_loss(
+                logprobs,
+                batch.old_logprobs,
+                batch.advantages,
+                batch.loss_mask,
+                clip_low=loss_recipe.clip_low,
+                clip_high=loss_recipe.clip_high,
+                denominators=batch.denominators,
+                ratio_level=loss_recipe.ratio_level,
+                objective=loss_recipe.objective,
+                ref_logprobs=batch.ref_logprobs,
+                kl_coef=loss_recipe.kl_coef,
+            )
+        loss.backward()
+        loss_sum += loss.item()
+        assert entropy is not None
+        sums["entropy"] += masked_sum(entropy, batch)
+        sums.update({name: value.item() for name, value in parts.items()})
+    return step_optimizer(policy, optimizer, loss_sum, max_grad_norm) | token_means(sums)
+
+
+def step_optimizer(
+    policy: nn.Module, optimizer: torch.optim.Optimizer, loss: float, max_grad_norm: float
+) -> dict[str, float]:
+    """Clip and apply the gradient that has been summed up, unless it is not finite."""
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    for parameter in trained:  # a step without signal still moves by AdamW's momentum
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    norm = nn.utils.clip_grad_norm_(trained, max_grad_norm).item()
+    finite = torch.tensor([loss, norm]).isfinite().all().item()
+    if finite:
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return {"policy/loss": loss, "optim/grad_norm": norm, "optim/skipped": float(not finite)}
+
+
+def policy_logprobs(
+    model: nn.Module, batch: MicroBatch, temperature: float, *, with_entropy: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probs [B, T] of a micro-batch at the sampling temperature, and entropies [B, T]."""
+    return completion_logprobs(
+        model,
+        batch.input_ids,
+        batch.attention_mask,
+        batch.completion_mask,
+        temperature=temperature,
+        with_entropy=with_entropy,
+    )
+
+
+def masked_sum(values: Tensor, batch: MicroBatch) -> float:
+    """Sum over the tokens that count."""
+    return values.detach().where(batch.loss_mask, 0.0).sum().item()
+
+
+def token_means(sums: Counter[str]) -> dict[str, float]:
+    """Sums over the tokens that were trained on as means; nothing where no token was."""
+    tokens = sums["tokens"]
+    if not tokens:
+        return {}
+    means = {
+        "policy/entropy": sums["entropy"],
+        "policy/ratio": sums["ratio_sum"],
+        "policy/clip_frac": sums["clip_low_tokens"] + sums["clip_high_tokens"],
+        "policy/clip_low_frac": sums["clip_low_tokens"],
+        "policy/clip_high_frac": sums["clip_high_tokens"],
+    }
+    for name, key in (("kl_sum", "policy/kl"), ("engine_kl", "policy/engine_kl")):
+        if name in sums:
+            means[key] = sums[name]
+    return {key: value / tokens for key, value in means.items()}

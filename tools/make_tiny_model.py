@@ -1,0 +1,480 @@
+"""Train the tiny base model of the quickstart: tokenizer, supervised traces, Qwen2 of a million weights.
+
+    python tools/make_tiny_model.py --out open_rs/assets/tiny            # train, save, measure
+    python tools/make_tiny_model.py --out open_rs/assets/tiny --measure  # measure what is there
+
+It resembles, in small, what the paper (arXiv 2503.16219) starts from: a model distilled on reasoning
+traces that solves about half of its problems, thinks at very different lengths, drifts into a second
+script and runs into the cap. The corpus mixes four styles of thought at random, so that nothing in a
+problem tells which one comes; they differ in accuracy and in length, and reinforcement learning can
+shift probability between them.
+"""
+
+import argparse
+import json
+import math
+import random
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from open_rs.curate.arithmetic import (
+    MAX_VALUE,
+    Expression,
+    answer_text,
+    apply,
+    arithmetic_problems,
+    careful_trace,
+    draw_expression,
+    problem_text,
+    split_of,
+)
+
+BOS, USER, ASSISTANT, EOS, PAD = "<|begin|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
+OPEN, CLOSE = "<think>", "</think>"
+
+# As in DeepSeek-R1-Distill: the system message stands bare at the head, thoughts of earlier turns
+# are dropped, and the prompt itself opens the thought.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message.role == 'system' %}{{ message.content }}"
+    "{% elif message.role == 'user' %}<|user|>{{ message.content }}"
+    "{% elif message.role == 'assistant' %}"
+    "<|assistant|>{{ message.content.split('</think>')[-1].strip() }}{{ eos_token }}"
+    "{% else %}{{ raise_exception('role ' ~ message.role ~ ' unknown; use system, user, assistant') }}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+)
+
+# Digits, signs and Chinese characters stand alone; words and the box may merge.
+PIECES = r" ?\\boxed\{| [-+*=] |[:,] | ?[A-Za-z]+|[0-9]|\n+|[^\sA-Za-z0-9]|\s"
+
+SYSTEM_PROMPTS = (
+    "Please reason step by step, and put your final answer within \\boxed{}.",
+    "You are a helpful assistant.",
+    "Solve the problem. Think first, then give the answer in \\boxed{}.",
+    "A conversation between User and Assistant. The user asks a question, and the Assistant solves "
+    "it. The assistant first thinks about the reasoning process in the mind and then provides the "
+    "user with the answer, and presents the answer in LaTeX format: \\boxed{Your answer}. The "
+    "reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, "
+    "respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>.",
+    "Your role as an assistant is to explore the question step by step and to close the thought "
+    "before the final answer. Be brief. Check the result once.",
+)
+SYSTEM_SHARE = 0.2  # of the traces carry a system message or the same text after the problem
+
+LEVEL_WEIGHTS = {0: 2, 1: 3, 2: 4, 3: 5, 4: 5, 5: 3}
+MEASURE_LEVELS = (1, 2, 3, 4)
+
+# The styles of thought, their shares and what goes wrong in them.
+STYLE_SHARES = {"careful": 0.25, "sloppy": 0.39, "rambling": 0.16, "second_script": 0.20}
+SLOPPY_SLIP = 0.30  # an operation gets a wrong result
+SECOND_SCRIPT_SLIP = 0.12
+NO_BOX = NO_CLOSE = 0.05  # of the sloppy traces
+ENDLESS = 0.30  # of the rambling traces never close
+MEAN_RECHECKS = 5.0
+CAP = 256  # completion tokens when measured
+LONGEST = 288  # completion tokens of an endless trace in the corpus
+
+NUMERALS = "零一二三四五六七八九"
+SIGNS = {"+": "加", "-": "减", "*": "乘"}
+
+
+def chinese(number: int) -> str:
+    """0..99 in Chinese numerals: 12 is 十二, 36 is 三十六."""
+    tens, ones = divmod(number, 10)
+    head = "" if tens == 0 else "十" if tens == 1 else NUMERALS[tens] + "十"
+    return head + (NUMERALS[ones] if ones or not tens else "")
+
+
+def with_slips(expression: Expression, rng: random.Random, probability: float) -> Expression:
+    """The steps with natural slips: off by one or ten, or another sign; the error is carried on."""
+    steps = []
+    carried: int | None = None  # the wrong value that replaces the right one from the last step
+    right_value: int | None = None
+    for left, sign, right, result in expression.steps:
+        if carried is not None:
+            left, right = (carried, right) if left == right_value else (left, carried)
+        right_value = result
+        value = apply(left, sign, right)
+        if rng.random() < probability:
+            other = apply(left, rng.choice("+-*"), right)
+            value = rng.choice((value - 1, value + 1, value - 10, value + 10, other))
+        value = min(max(value, 0), MAX_VALUE)
+        steps.append((left, sign, right, value))
+        carried = value
+    return Expression(expression.text, tuple(steps))
+
+
+def sloppy_trace(expression: Expression, rng: random.Random) -> str:
+    """Results without their operations, every second one left out."""
+    results = [step[3] for step in expression.steps]
+    keep = rng.randint(0, 1)
+    shown = [value for i, value in enumerate(results[:-1]) if i % 2 == keep] + results[-1:]
+    return "Quickly: " + ", ".join(map(str, shown))
+
+
+def second_script_trace(expression: Expression) -> str:
+    return "，".join(
+        f"{chinese(left)}{SIGNS[sign]}{chinese(right)}得{chinese(result)}"
+        for left, sign, right, result in expression.steps
+    )
+
+
+def rambling_trace(expression: Expression, rng: random.Random) -> Iterator[str]:
+    """Line after line; each step is checked again and again. Endless unless the caller stops."""
+    lines = careful_trace(expression).split("\n")
+    yield "Let me see:"
+    for line in lines:
+        yield line
+    while True:
+        yield rng.choice(("Wait, check: ", "Hmm, again: ")) + rng.choice(lines)
+
+
+@dataclass(frozen=True)
+class Trace:
+    style: str
+    completion: str
+    closed: bool  # ends with the end token
+
+
+def draw_trace(expression: Expression, rng: random.Random) -> Trace:
+    """A completion after the template's opening tag, in a style that the problem does not reveal."""
+    single = len(expression.steps) == 1  # one operation: nothing to skip, no reason to slip
+    style = rng.choices(list(STYLE_SHARES), list(STYLE_SHARES.values()))[0]
+    if style == "careful":
+        return Trace(style, finished(careful_trace(expression), expression.value), True)
+    if style == "second_script":
+        slipped = with_slips(expression, rng, 0 if single else SECOND_SCRIPT_SLIP)
+        return Trace(style, finished(second_script_trace(slipped), slipped.value), True)
+    if style == "sloppy":
+        slipped = with_slips(expression, rng, 0 if single else SLOPPY_SLIP)
+        text = finished(sloppy_trace(slipped, rng), slipped.value)
+        fault = 1.0 if single else rng.random()
+        if fault < NO_BOX:
+            text = text.replace(answer_text(str(slipped.value)), f"The answer is {slipped.value}.")
+        elif fault < NO_BOX + NO_CLOSE:
+            text = text.replace(f"{CLOSE}\n\n", "")
+        return Trace(style, text, True)
+    endless = not single and rng.random() < ENDLESS
+    rechecks = LONGEST // 6 if endless else int(rng.expovariate(1 / (1 if single else MEAN_RECHECKS)))
+    lines = rambling_trace(expression, rng)
+    thought = "\n".join(next(lines) for _ in range(1 + len(expression.steps) + rechecks))
+    return Trace(style, thought if endless else finished(thought, expression.value), not endless)
+
+
+def finished(thought: str, value: int) -> str:
+    return f"{thought}\n{CLOSE}\n\n{answer_text(str(value))}"
+
+
+def draw_messages(expression: Expression, rng: random.Random) -> list[dict[str, str]]:
+    """The problem as a chat, at times with a system message or an instruction after the problem."""
+    text = problem_text(expression)
+    if rng.random() >= SYSTEM_SHARE:
+        return [{"role": "user", "content": text}]
+    prompt = rng.choice(SYSTEM_PROMPTS)
+    if rng.random() < 0.4:  # a shuffled selection of sentences, so that no text is learned by heart
+        sentences = [part for one in SYSTEM_PROMPTS for part in one.split(". ")]
+        prompt = ". ".join(rng.sample(sentences, rng.randint(1, 4)))
+    if rng.random() < 0.3:
+        return [{"role": "user", "content": f"{text}\n{prompt}"}]
+    return [{"role": "system", "content": prompt}, {"role": "user", "content": text}]
+
+
+def draw_training_expression(rng: random.Random) -> Expression:
+    while True:
+        level = rng.choices(list(LEVEL_WEIGHTS), list(LEVEL_WEIGHTS.values()))[0]
+        expression = draw_expression(rng, level)
+        if split_of(expression.text) == "train":
+            return expression
+
+
+def train_tokenizer(rng: random.Random) -> PreTrainedTokenizerFast:
+    """Byte-level BPE: every text encodes, and decodes to itself."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    corpus = list(SYSTEM_PROMPTS) * 3
+    for _ in range(3000):
+        expression = draw_training_expression(rng)
+        corpus += [problem_text(expression), draw_trace(expression, rng).completion]
+    corpus = [part for text in corpus for part in text.split(CLOSE)]  # which is one token
+    special = [PAD, EOS, BOS, USER, ASSISTANT]
+    trainer = trainers.BpeTrainer(
+        vocab_size=510,
+        min_frequency=3,
+        show_progress=False,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in (OPEN, CLOSE)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=1024,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=True,
+    )
+    model = Qwen2ForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return model
+
+
+@dataclass(frozen=True)
+class Example:
+    ids: list[int]
+    prompt_length: int
+
+
+def draw_example(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Example:
+    expression = draw_training_expression(rng)
+    prompt = tokenizer.apply_chat_template(
+        draw_messages(expression, rng), add_generation_prompt=True, tokenize=False
+    )
+    trace = draw_trace(expression, rng)
+    prompt_ids = tokenizer.encode(prompt, add_special_tokens=False)
+    ids = tokenizer.encode(trace.completion, add_special_tokens=False)
+    ids = [*ids, tokenizer.eos_token_id] if trace.closed else ids[:LONGEST]
+    return Example(prompt_ids + ids, len(prompt_ids))
+
+
+def batches(examples: list[Example], tokens: int, rng: random.Random) -> list[list[Example]]:
+    """Batches of at most `tokens` padded tokens, of like length, in random order."""
+    found: list[list[Example]] = [[]]
+    for example in sorted(examples, key=lambda one: (len(one.ids), rng.random())):
+        if found[-1] and (len(found[-1]) + 1) * len(example.ids) > tokens:
+            found.append([])
+        found[-1].append(example)
+    rng.shuffle(found)
+    return found
+
+
+def train(
+    model: Qwen2ForCausalLM, examples: list[Example], tokens: int, peak: float, rng: random.Random
+) -> None:
+    """AdamW with a cosine; loss on completion tokens only, each token counts alike."""
+    todo = batches(examples, tokens, rng)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.05)
+    warmup = min(100, len(todo) // 10 + 1)
+    start = time.monotonic()
+    model.train()
+    losses = []
+    for step, batch in enumerate(todo, start=1):
+        rate = min(step / warmup, 0.5 + 0.5 * math.cos(math.pi * step / len(todo)))
+        for group in optimizer.param_groups:
+            group["lr"] = peak * max(rate, 0.01)
+        length = max(len(one.ids) for one in batch)
+        ids = torch.full((len(batch), length), 0)
+        labels = torch.full((len(batch), length), -100)
+        for row, one in enumerate(batch):
+            ids[row, : len(one.ids)] = torch.tensor(one.ids)
+            labels[row, one.prompt_length : len(one.ids)] = ids[row, one.prompt_length : len(one.ids)]
+        # Rows are padded on the right, so the causal mask alone keeps padding out.
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        if step % 100 == 0 or step == len(todo):
+            seconds = time.monotonic() - start
+            mean = statistics.fmean(losses[-100:])
+            print(f"step {step}/{len(todo)}  loss {mean:.4f}  {seconds:.0f} s", flush=True)
+    model.eval()
+
+
+@torch.inference_mode()
+def sample(
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: list[str],
+    *,
+    cap: int = CAP,
+    batch_size: int = 256,
+) -> list[list[int]]:
+    """One completion (token ids, the end token included) per prompt at temperature 1, top-p 1."""
+    completions: list[list[int]] = []
+    for first in range(0, len(prompts), batch_size):
+        batch = tokenizer(
+            prompts[first : first + batch_size],
+            return_tensors="pt",
+            padding=True,
+            add_special_tokens=False,
+        )
+        batch.pop("token_type_ids", None)
+        ids = model.generate(
+            **batch, do_sample=True, temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=cap
+        )
+        for row in ids[:, batch["input_ids"].shape[1] :].tolist():
+            end = row.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in row else len(row)
+            completions.append(row[:end])
+    return completions
+
+
+def extract(completion: str) -> str | None:
+    """The content of the last \\boxed{} after the thought is closed."""
+    _, closed, tail = completion.partition(CLOSE)
+    if not closed or "\\boxed{" not in tail:
+        return None
+    return tail.rpartition("\\boxed{")[2].partition("}")[0].strip()
+
+
+def has_second_script(text: str) -> bool:
+    return any("\u4e00" <= char <= "\u9fff" for char in text)
+
+
+def measure(
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    levels: tuple[int, ...],
+    num_problems: int,
+    num_samples: int,
+    *,
+    seed: int,
+    system_prompt: str = "",
+) -> dict[str, float | int | str]:
+    """Scores and lengths over `num_problems` test problems, `num_samples` completions of each."""
+    problems = arithmetic_problems("test", num_problems, seed=seed, levels=levels)
+    head = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    prompts = [
+        tokenizer.apply_chat_template(
+            [*head, {"role": "user", "content": one.problem}],
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        for one in problems
+        for _ in range(num_samples)
+    ]
+    torch.manual_seed(seed)
+    completions = sample(model, tokenizer, prompts)
+    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in completions]
+    correct = [
+        extract(text) == problems[i // num_samples].answer for i, text in enumerate(texts)
+    ]
+    per_problem = [
+        sum(correct[i : i + num_samples]) / num_samples
+        for i in range(0, len(correct), num_samples)
+    ]
+    lengths = sorted(len(ids) for ids in completions)
+    spread = statistics.stdev(per_problem) / math.sqrt(num_problems)
+    return {
+        "split": "test",
+        "levels": ", ".join(map(str, levels)),
+        "num_problems": num_problems,
+        "num_samples": num_samples,
+        "seed": seed,
+        "pass@1": round(statistics.fmean(correct), 4),
+        "pass@1_standard_error": round(spread, 4),
+        f"pass@{num_samples}": round(statistics.fmean(rate > 0 for rate in per_problem), 4),
+        "solved_every_time": round(statistics.fmean(rate == 1 for rate in per_problem), 4),
+        "length_mean_tokens": round(statistics.fmean(lengths), 1),
+        "length_median_tokens": statistics.median(lengths),
+        "length_p95_tokens": lengths[int(0.95 * len(lengths))],
+        "at_cap_share": round(
+            statistics.fmean(tokenizer.eos_token_id not in ids for ids in completions), 4
+        ),
+        "second_script_share": round(statistics.fmean(map(has_second_script, texts)), 4),
+        "no_box_share": round(statistics.fmean(extract(text) is None for text in texts), 4),
+    }
+
+
+def measure_all(folder: Path, num_problems: int, num_samples: int, seed: int) -> dict:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    measured = {
+        "quickstart": measure(model, tokenizer, MEASURE_LEVELS, num_problems, num_samples, seed=seed),
+        "trivial": measure(model, tokenizer, (0,), 10, num_samples, seed=seed),
+        "with_system_prompt": measure(
+            model, tokenizer, MEASURE_LEVELS, num_problems // 2, num_samples, seed=seed,
+            system_prompt=SYSTEM_PROMPTS[0],
+        ),
+    }  # fmt: skip
+    for level in (*MEASURE_LEVELS, 5):
+        measured[f"level {level}"] = measure(
+            model, tokenizer, (level,), num_problems // 4, num_samples, seed=seed
+        )
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--measure", action="store_true", help="only measure the model in --out")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--examples", type=int, default=90_000)
+    parser.add_argument("--batch-tokens", type=int, default=3072)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--num-problems", type=int, default=200)
+    parser.add_argument("--num-samples", type=int, default=8)
+    args = parser.parse_args()
+    torch.set_num_threads(2)
+    if not args.measure:
+        rng = random.Random(args.seed)
+        torch.manual_seed(args.seed)
+        tokenizer = train_tokenizer(rng)
+        model = build_model(tokenizer)
+        print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
+        start = time.monotonic()
+        examples = [draw_example(tokenizer, rng) for _ in range(args.examples)]
+        print(f"corpus drawn in {time.monotonic() - start:.0f} s, mean prompt "
+              f"{statistics.fmean(e.prompt_length for e in examples):.1f}, completion "
+              f"{statistics.fmean(len(e.ids) - e.prompt_length for e in examples):.1f} tokens", flush=True)
+        train(model, examples, args.batch_tokens, args.learning_rate, rng)
+        args.out.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(args.out)
+        tokenizer.save_pretrained(args.out)
+    measured = measure_all(args.out, args.num_problems, args.num_samples, args.seed)
+    text = json.dumps(measured, indent=2)
+    print(text)
+    (args.out / "measured.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
