@@ -31,7 +31,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from open_rs.curate.arithmetic import (
+from open_rs.tasks.arithmetic import (
     MAX_VALUE,
     Expression,
     answer_text,

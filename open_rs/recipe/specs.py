@@ -118,42 +118,69 @@ FilterSpec = Annotated[
 ]
 
 
-class AccuracyReward(Section):
-    """1 if the answer is correct, else 0."""
+class WeightedReward(Section):
+    """What every reward has."""
+
+    weight: float = Field(1.0, description="factor in the weighted sum; 0 only measures")
+
+
+class AccuracyReward(WeightedReward):
+    """1 if the final answer is correct, else 0."""
 
     type: Literal["accuracy"] = "accuracy"
-    weight: float = Field(1.0, description="factor in the weighted sum")
 
 
-class FormatReward(Section):
+class FormatReward(WeightedReward):
     """1 for exactly one closed thought and then an answer, else 0."""
 
     type: Literal["format"] = "format"
-    weight: float = Field(1.0, description="factor in the weighted sum")
 
 
-class CosineReward(Section):
-    """Accuracy scaled by length in tokens (Yeo et al. 2025, arXiv 2502.03373): placeholder
-    defaults.
+class CosineReward(WeightedReward):
+    """Accuracy scaled by length: shorter correct answers earn more, longer wrong ones lose less.
+
+    Yeo et al. 2025 (arXiv 2502.03373), whose own values are correct 2 -> 1, wrong -10 -> 0 and -10
+    at the cap. The defaults are the range of the Open-RS code with the sign of its wrong branch put
+    right: there a short wrong answer lost least.
     """
 
     type: Literal["cosine"] = "cosine"
-    weight: float = Field(1.0, description="factor in the weighted sum")
+    max_correct: float = Field(1.0, description="a correct answer of length 0")
+    min_correct: float = Field(0.5, description="a correct answer of max_completion_tokens")
+    min_wrong: float = Field(-0.5, description="a wrong answer of length 0")
+    max_wrong: float = Field(0.0, description="a wrong answer of max_completion_tokens")
+    truncated: float | None = Field(
+        None,
+        description="a completion cut off at the cap, right or wrong, earns this instead (Yeo et "
+        "al.: the same as min_wrong); unset, it earns what its length says",
+    )
+
+    @model_validator(mode="after")
+    def ordered(self) -> Self:
+        if not self.min_wrong <= self.max_wrong <= self.min_correct <= self.max_correct:
+            raise ValueError(
+                "a cosine reward needs min_wrong <= max_wrong <= min_correct <= max_correct"
+            )
+        return self
 
 
-class OverlongReward(Section):
-    """Soft penalty for completions near the cap (DAPO, arXiv 2503.14476): placeholder."""
+class OverlongReward(WeightedReward):
+    """0 up to a buffer before the cap, then linearly down to -1 at it (DAPO, arXiv 2503.14476)."""
 
     type: Literal["overlong"] = "overlong"
-    weight: float = Field(1.0, description="factor in the weighted sum")
+    overlong_buffer: int | None = Field(
+        None,
+        ge=1,
+        description="tokens before max_completion_tokens over which the penalty grows; unset, a "
+        "fifth of it (DAPO: 4,096 of 20,480)",
+    )
 
 
-class CustomReward(Section):
-    """The user's own: `def name(rollout: Rollout, problem: Problem) -> float`."""
+class CustomReward(WeightedReward):
+    """The user's own: `def brevity(rollout: Rollout, problem: Problem) -> float | None`."""
 
     type: Literal["custom"] = "custom"
-    weight: float = Field(1.0, description="factor in the weighted sum")
-    function: str = Field(description="module:function")
+    function: str = Field(description='"module:function"; the function\'s name names the reward')
 
 
 RewardSpec = Annotated[

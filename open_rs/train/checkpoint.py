@@ -130,9 +130,7 @@ def _trained_tensors(policy: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _optimizer_tensors(
-    policy: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
+def _optimizer_tensors(policy: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """AdamW's state as flat names: PARAMETER/exp_avg, PARAMETER/exp_avg_sq, PARAMETER/step."""
     return {
         f"{name}/{key}": value.detach().contiguous()
@@ -223,4 +221,3 @@ def _copy_into(policy: nn.Module, tensors: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
-

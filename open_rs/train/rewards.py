@@ -15,8 +15,8 @@ from open_rs.errors import InputError
 from open_rs.grade import Grade
 from open_rs.plugins import load_function
 from open_rs.problems import Problem
+from open_rs.recipe import CosineReward, CustomReward, OverlongReward, RewardSpec
 from open_rs.rollout.protocol import Rollout, RolloutGroup
-from open_rs.train.reward_specs import CosineReward, CustomReward, OverlongReward, RewardSpec
 
 RewardFunction = Callable[[Rollout, Problem], float | None]
 

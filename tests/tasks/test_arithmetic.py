@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from open_rs.curate.arithmetic import (
+from open_rs.tasks.arithmetic import (
     BAD_GOLDS,
     Expression,
     arithmetic_problems,
@@ -221,5 +221,5 @@ def test_raw_rows_are_shuffled_and_deterministic():
 
 def test_no_heavy_import():
     heavy = "{'torch', 'transformers'} & set(sys.modules)"
-    code = f"import sys, open_rs.curate.arithmetic; sys.exit(bool({heavy}))"
+    code = f"import sys, open_rs.tasks.arithmetic; sys.exit(bool({heavy}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
