@@ -1,0 +1,69 @@
+"""`GradedSampler`: the one way in which curation, training and evaluation get graded completions."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from open_rs.prompts import Prompter
+from open_rs.rollout.protocol import Engine, Prompt, Rollout, RolloutGroup, SamplingParams
+
+if TYPE_CHECKING:  # the grader's libraries take a second to import, and only its user needs them
+    from open_rs.grade import Grade, Grader
+
+
+class GradedSampler:
+    """An engine, the grader and the prompts that belong together.
+
+    A completion goes to the grader as soon as it ends, so grading runs beside sampling.
+    """
+
+    def __init__(self, engine: Engine, grader: Grader, prompter: Prompter) -> None:
+        self.engine = engine
+        self.grader = grader
+        self.prompter = prompter
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        group_size: int,
+        params: SamplingParams,
+        seed: int,
+        step: int = 0,
+        on_graded: Callable[[Prompt, Rollout], None] | None = None,
+    ) -> list[RolloutGroup]:
+        """The groups of `prompts` in their order, with every `rollout.grade` set.
+
+        `on_graded` is called once per rollout, from the calling thread, in the order in which the
+        completions ended.
+        """
+        pending: deque[tuple[Future[Grade], Prompt, Rollout]] = deque()
+
+        def settle() -> None:
+            future, prompt, rollout = pending.popleft()
+            rollout.grade = future.result()
+            if on_graded is not None:
+                on_graded(prompt, rollout)
+
+        def submit(prompt: Prompt, rollout: Rollout) -> None:
+            future = self.grader.submit(
+                rollout.completion, prompt.problem.answer, opens_think=self.prompter.opens_think
+            )
+            pending.append((future, prompt, rollout))
+            while pending and pending[0][0].done():
+                settle()
+
+        groups = self.engine.generate(
+            prompts,
+            group_size=group_size,
+            params=params,
+            seed=seed,
+            step=step,
+            on_finished=submit,
+        )
+        while pending:
+            settle()
+        return groups
