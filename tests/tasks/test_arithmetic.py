@@ -9,6 +9,8 @@ from collections import Counter
 
 import pytest
 
+from open_rs.errors import InputError
+from open_rs.problems import problem_id
 from open_rs.tasks.arithmetic import (
     BAD_GOLDS,
     Expression,
@@ -19,8 +21,6 @@ from open_rs.tasks.arithmetic import (
     raw_arithmetic_rows,
     split_of,
 )
-from open_rs.errors import InputError
-from open_rs.problems import problem_id
 
 OPERATIONS = {
     ast.Add: lambda left, right: left + right,
