@@ -179,7 +179,7 @@ def checkpoint_steps(run: RunFolder) -> list[int]:
 
 def newest_valid(run: RunFolder) -> tuple[int, list[str]]:
     """(step of the newest intact checkpoint, a sentence for each newer one that was skipped)."""
-    skipped = []
+    skipped: list[str] = []
     for step in checkpoint_steps(run):
         wrong = damage(run.checkpoint(step))
         if wrong is None:

@@ -1,10 +1,10 @@
-"""One optimizer update: from micro-batches to new weights, or to a step that is skipped and counted.
+"""One optimizer update: from micro-batches to new weights, or to a step skipped and counted.
 
 Letters: B rows of a micro-batch, T completion tokens.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -35,7 +35,7 @@ def update(
     loss or gradient that is not finite changes no weight: `optim/skipped` is 1.
     """
     optimizer.zero_grad(set_to_none=False)
-    sums: Counter[str] = Counter()
+    sums: dict[str, float] = defaultdict(float)
     loss_sum = 0.0
     for cpu_batch in batches:
         batch = cpu_batch.to(next(policy.parameters()).device)
@@ -61,7 +61,8 @@ def update(
         loss_sum += loss.item()
         assert entropy is not None
         sums["entropy"] += masked_sum(entropy, batch)
-        sums.update({name: value.item() for name, value in parts.items()})
+        for name, value in parts.items():
+            sums[name] += value.item()
     return step_optimizer(policy, optimizer, loss_sum, max_grad_norm) | token_means(sums)
 
 
@@ -100,9 +101,9 @@ def masked_sum(values: Tensor, batch: MicroBatch) -> float:
     return values.detach().where(batch.loss_mask, 0.0).sum().item()
 
 
-def token_means(sums: Counter[str]) -> dict[str, float]:
+def token_means(sums: Mapping[str, float]) -> dict[str, float]:
     """Sums over the tokens that were trained on as means; nothing where no token was."""
-    tokens = sums["tokens"]
+    tokens = sums.get("tokens", 0.0)
     if not tokens:
         return {}
     means = {
