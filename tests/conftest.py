@@ -1,0 +1,30 @@
+"""What every test needs: one thread, no network, the project's data where it is present."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: the tests share few cores
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The folder of benchmarks and training sets; the test is skipped where it is not there."""
+    given = os.environ.get("OPEN_RS_DATA")
+    folder = Path(given) if given else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no data at {folder}; set OPEN_RS_DATA to the folder that holds it")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A recipe may set torch's threads; the next test starts with one again."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
