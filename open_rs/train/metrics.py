@@ -12,7 +12,7 @@ def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     lengths = np.array([len(rollout.completion_ids) for rollout in rollouts])
     p10, p50, p90 = np.quantile(lengths, (0.1, 0.5, 0.9))
-    dead = sum(all(rollout.advantage == 0 for rollout in group.rollouts) for group in groups)
+    dead = sum(map(is_dead, groups))
     return reward_metrics(rollouts) | {
         "completion/mean_tokens": float(lengths.mean()),
         "completion/p10_tokens": float(p10),
@@ -23,6 +23,11 @@ def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "groups/dead_frac": dead / len(groups),
         "groups/effective": float(len(groups) - dead),
     }
+
+
+def is_dead(group: RolloutGroup) -> bool:
+    """Whether a group teaches nothing: no rollout of it differs from the others in reward."""
+    return all(rollout.advantage == 0 for rollout in group.rollouts)
 
 
 def reward_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -1,0 +1,60 @@
+"""From a recipe to what draws graded completions: the one set-up of curation, training, evaluation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from open_rs.grade import Grader
+from open_rs.models import load_model, load_tokenizer
+from open_rs.prompts import Prompter
+from open_rs.recipe import ModelRecipe, Recipe
+from open_rs.rollout.graded import GradedSampler
+from open_rs.rollout.native import NativeEngine
+from open_rs.rollout.protocol import SamplingParams
+
+
+@contextmanager
+def open_sampler(
+    recipe: Recipe, *, model: Any = None, tokenizer: Any = None, path: str | None = None
+) -> Iterator[GradedSampler]:
+    """Engine, prompts and grader of `recipe`; the grader's workers end with the context.
+
+    Samples from `model` where one is given, else from the folder or id `path`, else from the
+    recipe's model.
+    """
+    source = recipe.model if path is None else local_model(recipe.model, path)
+    tokenizer = tokenizer or load_tokenizer(source)
+    prompter = Prompter(tokenizer, recipe.prompt)
+    engine = NativeEngine(
+        load_model(source) if model is None else model,
+        tokenizer,
+        max_slots=recipe.rollout.max_slots,
+    )
+    grade = recipe.grade
+    with Grader(workers=grade.workers, timeout_s=grade.timeout_s) as grader:
+        yield GradedSampler(engine, grader, prompter)
+
+
+def local_model(recipe: ModelRecipe, path: str) -> ModelRecipe:
+    """The same device and dtype for another model, such as a checkpoint of the run."""
+    return recipe.model_copy(update={"path": path, "revision": None, "lora": None})
+
+
+def training_params(recipe: Recipe) -> SamplingParams:
+    rollout = recipe.rollout
+    return SamplingParams(
+        max_completion_tokens=rollout.max_completion_tokens,
+        temperature=rollout.temperature,
+        top_p=rollout.top_p,
+        top_k=rollout.top_k,
+    )
+
+
+def evaluation_params(recipe: Recipe) -> SamplingParams:
+    evaluate = recipe.evaluate
+    return SamplingParams(
+        max_completion_tokens=recipe.evaluation_cap,
+        temperature=evaluate.temperature,
+        top_p=evaluate.top_p,
+        top_k=evaluate.top_k,
+    )

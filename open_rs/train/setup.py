@@ -1,0 +1,199 @@
+"""What the training loop works with, built from a recipe and put back where a checkpoint left it."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from open_rs.console import say
+from open_rs.errors import InputError
+from open_rs.models import (
+    add_lora,
+    check_context,
+    folder_hash,
+    load_model,
+    load_tokenizer,
+    pick_device,
+)
+from open_rs.problems import Problem, load_problems
+from open_rs.recipe import ModelRecipe, Recipe, Source
+from open_rs.rollout.build import open_sampler
+from open_rs.rollout.graded import GradedSampler
+from open_rs.rollout.protocol import Prompt
+from open_rs.runs import Ledger, RunFolder, environment, log_event, truncate_log, write_json
+from open_rs.train.checkpoint import (
+    TrainState,
+    checkpoint_steps,
+    newest_valid,
+    remove_leftovers,
+    restore,
+)
+from open_rs.train.logprobs import check_lm_head
+from open_rs.train.rewards import Reward, build_rewards
+from open_rs.train.schedule import ProblemSampler
+
+
+@dataclass
+class Training:
+    """A run in progress: the loop reads it and moves `policy`, `optimizer`, `stream` and `state`."""
+
+    recipe: Recipe
+    run: RunFolder
+    policy: Any
+    reference: nn.Module | None  # None: no KL, or the policy itself without its adapters
+    optimizer: torch.optim.Optimizer
+    tokenizer: Any
+    sampler: GradedSampler
+    stream: ProblemSampler
+    prompts: dict[str, Prompt]  # by problem id
+    validation: list[Problem]
+    rewards: list[Reward]
+    state: TrainState
+    ledger: Ledger
+    autocast: AbstractContextManager[Any]
+
+
+@contextmanager
+def open_training(recipe: Recipe, run: RunFolder) -> Iterator[Training]:
+    """Everything loaded, checked and, where the run holds a checkpoint, restored from the newest."""
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    torch.manual_seed(recipe.seed)  # initial LoRA weights; the loop seeds every step anew
+    source = training_model(recipe.model)
+    tokenizer = load_tokenizer(source)
+    policy: Any = load_model(source)
+    check_lm_head(policy)
+    if recipe.model.lora is not None:
+        policy = add_lora(policy, recipe.model.lora)
+    reference = frozen_copy(policy) if recipe.loss.kl_coef and recipe.model.lora is None else None
+    if recipe.train.gradient_checkpointing:
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
+        policy.enable_input_require_grads()
+    with open_sampler(recipe, model=policy, tokenizer=tokenizer) as sampler:
+        prompts = training_prompts(recipe, run, sampler)
+        longest = max(len(prompt.prompt_ids) for prompt in prompts)
+        check_context(policy, longest, recipe.rollout.max_completion_tokens)
+        validation = load_problems(recipe.data.validation) if recipe.data.validation else []
+        training = Training(
+            recipe=recipe,
+            run=run,
+            policy=policy,
+            reference=reference,
+            optimizer=make_optimizer(policy, recipe),
+            tokenizer=tokenizer,
+            sampler=sampler,
+            stream=ProblemSampler([prompt.problem for prompt in prompts], recipe.seed),
+            prompts={prompt.problem.id: prompt for prompt in prompts},
+            validation=validation,
+            rewards=build_rewards(
+                recipe.rewards,
+                max_completion_tokens=recipe.rollout.max_completion_tokens,
+                template_opens_think=sampler.prompter.opens_think,
+            ),
+            state=TrainState(),
+            ledger=Ledger(run.ledger),
+            autocast=mixed_precision(policy, recipe.model),
+        )
+        start_or_resume(training)
+        yield training
+
+
+def training_model(recipe: ModelRecipe) -> ModelRecipe:
+    """Master weights are float32 unless bfloat16 is asked for: in bfloat16 an update of a relative
+    size below 2^-9, such as lr 1e-6 makes, would be rounded away. Adapters have masters of their
+    own.
+    """
+    if recipe.dtype == "auto" and recipe.lora is None:
+        return recipe.model_copy(update={"dtype": "float32"})
+    return recipe
+
+
+def mixed_precision(policy: nn.Module, recipe: ModelRecipe) -> AbstractContextManager[Any]:
+    """bfloat16 arithmetic over float32 weights on CUDA; nothing on CPU or where a dtype was set."""
+    if pick_device(recipe).type == "cuda" and recipe.dtype == "auto":
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
+
+
+def frozen_copy(policy: nn.Module) -> nn.Module:
+    """The start of the run as the KL reference."""
+    return deepcopy(policy).eval().requires_grad_(False)
+
+
+def make_optimizer(policy: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    train = recipe.train
+    return torch.optim.AdamW(
+        [parameter for parameter in policy.parameters() if parameter.requires_grad],
+        lr=train.learning_rate,
+        betas=(train.beta1, train.beta2),
+        weight_decay=train.weight_decay,
+    )
+
+
+def training_source(recipe: Recipe, run: RunFolder) -> Source:
+    """`data.train`, or what curation wrote into the run."""
+    if recipe.data.train is not None:
+        return recipe.data.train
+    if not (run.curated / "problems.jsonl").is_file():
+        raise InputError(
+            f"data.train is not set and {run.curated} holds no problems.jsonl; run open-rs curate "
+            "first, or name a set as data.train"
+        )
+    return Source(path=str(run.curated))
+
+
+def training_prompts(recipe: Recipe, run: RunFolder, sampler: GradedSampler) -> list[Prompt]:
+    """The training set ready for the model; what is over the limit is dropped and said."""
+    problems = load_problems(training_source(recipe, run))
+    prompts, too_long = sampler.prompter.encode_all(problems)
+    limit = recipe.prompt.max_prompt_tokens
+    if too_long:
+        say(f"{len(too_long)} of {len(problems)} problems dropped: prompt over {limit} tokens")
+        log_event(run, "prompts_dropped", count=len(too_long), limit=limit)
+    if not prompts:
+        raise InputError(
+            f"prompt.max_prompt_tokens = {limit}: every training prompt is longer; raise it"
+        )
+    return prompts
+
+
+def start_or_resume(training: Training) -> None:
+    """Put the newest intact checkpoint back, or note the start; what came after it is taken back."""
+    run = training.run
+    remove_leftovers(run)
+    resumed = run.metrics.exists()
+    if checkpoint_steps(run):
+        step, skipped = newest_valid(run)
+        for sentence in skipped:
+            say(sentence)
+        training.state = restore(run.checkpoint(step), training.policy, training.optimizer)
+        training.stream.position = training.state.sampler_position
+        log_event(run, "resume", step, skipped=skipped)
+        say(f"resuming after step {step}")
+    elif resumed:
+        log_event(run, "resume", 0, skipped=[])
+        say("resuming from the start: the run was stopped before its first checkpoint")
+    else:
+        log_event(run, "start", 0)
+        write_environment(training)
+    truncate_log(run.metrics, training.state.step)
+    for file in sorted(run.rollouts(0).parent.glob("*.jsonl.gz")):
+        if int(file.name.partition(".")[0]) > training.state.step:
+            file.unlink()
+
+
+def write_environment(training: Training) -> None:
+    from open_rs.evaluate.records import problems_hash
+
+    recipe, run = training.recipe, training.run
+    data = {"train": problems_hash(training.stream.problems)}
+    if training.validation:
+        data["validation"] = problems_hash(training.validation)
+    facts = environment(
+        str(training.policy.device), data=data, model_hash=folder_hash(recipe.model.path)
+    )
+    write_json(run.environment, facts)
