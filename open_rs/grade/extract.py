@@ -1,0 +1,67 @@
+"""From a completion to the text of its final answer. Every loop here is linear in the text."""
+
+import re
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is text, not a group
+_JOINT = re.compile(r"(?:[\s,;$&]|\\[()\[\];,! ]|\\q?quad\b|\\text\s*\{\s*(?:and|or)\s*\}|and|or)*")
+
+
+def answer_text(completion: str, *, opens_think: bool) -> str | None:
+    """What follows the thoughts; None where a thought is still open (the completion was cut).
+
+    `opens_think`: the chat template wrote `<think>` itself, so the completion starts inside it.
+    """
+    _, closed, tail = completion.rpartition("</think>")
+    if not closed and opens_think:
+        return None
+    return None if "<think>" in tail else tail
+
+
+def boxes(text: str) -> list[tuple[int, int, int]]:
+    """(start, start of content, end of content) of each \\boxed{} or \\fbox{} with balanced braces
+    that holds no further box, from left to right.
+    """
+    closing = _closing_braces(text)
+    found: list[tuple[int, int, int]] = []
+    for match in _BOX.finditer(text):
+        end = closing.get(match.end() - 1)
+        if end is not None:
+            if found and match.start() < found[-1][2]:
+                found.pop()  # it holds this one
+            found.append((match.start(), match.end(), end))
+    return found
+
+
+def _closing_braces(text: str) -> dict[int, int]:
+    """Position of each opening brace that is closed -> position of the brace that closes it."""
+    pairs: dict[int, int] = {}
+    open_at: list[int] = []
+    for match in _BRACE.finditer(text):
+        if match.group() == "{":
+            open_at.append(match.start())
+        elif match.group() == "}" and open_at:
+            pairs[open_at.pop()] = match.start()
+    return pairs
+
+
+def last_boxed(text: str) -> str | None:
+    """The content of the last box; boxes joined by nothing but "and", "or" or commas count as one
+    list. None without a complete box.
+    """
+    found = boxes(text)
+    first = len(found) - 1
+    while first > 0 and _joined(text[found[first - 1][2] + 1 : found[first][0]]):
+        first -= 1
+    return ", ".join(text[inside:end] for _, inside, end in found[first:]) if found else None
+
+
+def _joined(between: str) -> bool:
+    return len(between) <= 100 and _JOINT.fullmatch(between) is not None
+
+
+def extract_answer(completion: str, *, opens_think: bool = False) -> str | None:
+    """The boxed answer after the thoughts, stripped; None where there is none or it is empty."""
+    text = answer_text(completion, opens_think=opens_think)
+    content = None if text is None else last_boxed(text)
+    return (content or "").strip() or None

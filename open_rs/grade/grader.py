@@ -1,0 +1,114 @@
+"""`Grader`: completions and golds in, grades out; the same for curation, reward and evaluation."""
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import cast
+
+from open_rs.grade.exact import exact_verdict
+from open_rs.grade.extract import extract_answer
+from open_rs.grade.pool import WorkerPool
+from open_rs.grade.types import Grade, Outcome
+
+CACHE_PAIRS = 100_000
+
+
+class Grader:
+    """Grades completions from any thread; a context manager that leaves no process behind.
+
+    `timeout_s` is the wall-clock limit for judging one answer, enforced by killing the process that
+    judges it. Workers start when the first answer needs one, so making a Grader costs nothing.
+    """
+
+    def __init__(self, *, workers: int = 1, timeout_s: float = 5.0) -> None:
+        if workers < 1 or timeout_s <= 0:
+            raise ValueError("a Grader needs workers >= 1 and timeout_s > 0")
+        self._pool = WorkerPool(workers, timeout_s)
+        self._owner = os.getpid()
+        self._closed = False
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
+
+    def submit(self, completion: str, gold: str, *, opens_think: bool = False) -> Future[Grade]:
+        """Grade in the background. `opens_think`: the chat template opened the thought, so a
+        completion without </think> is an unclosed thought and has no answer.
+        """
+        if self._closed or os.getpid() != self._owner:
+            raise RuntimeError(
+                "this Grader is closed, or belongs to the process it was forked from"
+            )
+        started = time.perf_counter()
+        answer = extract_answer(completion, opens_think=opens_think)
+        future: Future[Grade] = Future()
+        outcome = self._at_once(gold, answer)
+        if outcome is not None:
+            future.set_result(Grade(outcome, answer, time.perf_counter() - started))
+            return future
+        assert answer is not None
+        self._ask_worker(gold, answer, future)
+        return future
+
+    def grade(self, completion: str, gold: str, *, opens_think: bool = False) -> Grade:
+        """Grade and wait."""
+        return self.submit(completion, gold, opens_think=opens_think).result()
+
+    def grade_many(
+        self, pairs: Iterable[tuple[str, str]], *, opens_think: bool = False
+    ) -> list[Grade]:
+        """The grades of (completion, gold) pairs, in their order; all workers share the work."""
+        futures = [self.submit(*pair, opens_think=opens_think) for pair in pairs]
+        return [future.result() for future in futures]
+
+    def check_gold(self, gold: str) -> Grade:
+        """Grade the gold against itself: a gold that is not `correct` here cannot be used."""
+        return self.grade("\\boxed{" + gold + "}", gold)
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Answer what was submitted, or `cancel` it, and end the workers."""
+        if not self._closed:
+            self._closed = True
+            self._pool.close(cancel=cancel)
+
+    def __enter__(self) -> "Grader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(cancel=kind is not None)
+
+    def _at_once(self, gold: str, answer: str | None) -> Outcome | None:
+        """The outcome where no worker is needed, None where one is."""
+        if not gold.strip():
+            return "bad_gold"
+        if answer is None:
+            return "no_answer"
+        with self._lock:
+            return self._cache.get((gold, answer)) or exact_verdict(gold, answer)
+
+    def _ask_worker(self, gold: str, answer: str, future: Future[Grade]) -> None:
+        def answered(judged: Future[tuple[str, float]]) -> None:
+            if judged.cancelled():
+                future.cancel()
+                return
+            name, seconds = judged.result()
+            outcome = cast(Outcome, name)
+            if outcome in ("correct", "wrong"):
+                self._remember(gold, answer, outcome)
+            if future.set_running_or_notify_cancel():
+                future.set_result(Grade(outcome, answer, seconds))
+
+        self._pool.submit(gold, answer).add_done_callback(answered)
+
+    def _remember(self, gold: str, answer: str, outcome: Outcome) -> None:
+        with self._lock:
+            self._cache[gold, answer] = outcome
+            if len(self._cache) > CACHE_PAIRS:
+                self._cache.popitem(last=False)

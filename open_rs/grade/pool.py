@@ -1,0 +1,178 @@
+"""The caller's side of the workers: a queue, and for each worker a thread that feeds and guards it.
+
+A pair that runs out of time has its process killed; a process that dies under a pair is replaced
+and the pair tried once more. Nothing is shared between workers but the queue, so no death can block
+another. Workers are fresh interpreters (never a fork of the caller), safe beside torch's threads.
+"""
+
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 120.0  # to import sympy on a loaded machine
+
+
+@dataclass
+class Task:
+    """One pair to judge; `future` receives (outcome, seconds)."""
+
+    gold: str
+    answer: str
+    future: "Future[tuple[str, float]]" = field(default_factory=Future)
+
+
+class WorkerDied(Exception):
+    """The process ended under the pair; `status` is its wait status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"worker ended with wait status {status}")
+        self.status = status
+
+
+class WorkerProcess:
+    """A supervisor and its judging child (worker.py), started here and spoken to over pipes."""
+
+    def __init__(self) -> None:
+        package_root = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join([package_root, *(entry for entry in sys.path if entry)])
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "open_rs.grade.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path},
+            bufsize=0,
+            start_new_session=True,  # the terminal's Ctrl-C goes to the caller alone
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._requests, self._replies = self._process.stdin, self._process.stdout
+        self._poll = select.poll()
+        self._poll.register(self._replies, select.POLLIN)
+        self._unread = b""
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
+
+    def judge(self, gold: str, answer: str, timeout_s: float) -> str:
+        """The outcome of one pair; "timeout" after killing the child that took too long."""
+        request = {"gold": gold, "answer": answer, "seconds": timeout_s}
+        deadline = time.monotonic() + timeout_s
+        try:
+            self._requests.write(json.dumps(request).encode() + b"\n")
+            reply = self._receive(deadline)
+        except TimeoutError:
+            self._process.send_signal(signal.SIGUSR1)
+            self._wait_until_ready()
+            return "timeout"
+        except BrokenPipeError:
+            raise WorkerDied(0) from None
+        if "ready" in reply:  # the child died and this is its successor
+            status = int(reply["last_status"])
+            if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+                return "timeout"
+            raise WorkerDied(status)
+        return str(reply["outcome"])
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while "ready" not in self._receive(deadline):
+            pass
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        """The next message; TimeoutError at the deadline, WorkerDied when the pipe ends."""
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._poll.poll(left * 1000):
+                raise TimeoutError
+            piece = self._replies.read(1 << 16)
+            if not piece:
+                raise WorkerDied(self._process.wait())
+            self._unread += piece
+        line, _, self._unread = self._unread.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def kill(self) -> None:
+        """End both processes now."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGUSR1)
+            self._process.kill()
+        self._requests.close()
+        self._process.wait()
+        self._replies.close()
+
+    def close(self) -> None:
+        """Let both processes end by themselves, which they do at once when idle."""
+        self._requests.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._replies.close()
+
+
+class WorkerPool:
+    """`workers` processes, each started by the first pair that it takes from the queue."""
+
+    def __init__(self, workers: int, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"grader-{number}", daemon=True)
+            for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, gold: str, answer: str) -> "Future[tuple[str, float]]":
+        task = Task(gold, answer)
+        self._tasks.put(task)
+        return task.future
+
+    def close(self, *, cancel: bool) -> None:
+        """Finish what is queued, or cancel it; then end the workers."""
+        while cancel:
+            try:
+                task = self._tasks.get_nowait()
+            except queue.Empty:
+                break
+            if task is not None:
+                task.future.cancel()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        """The life of one thread: take a pair, have it judged, answer it."""
+        process: WorkerProcess | None = None
+        while (task := self._tasks.get()) is not None:
+            if not task.future.set_running_or_notify_cancel():
+                continue
+            started = time.monotonic()
+            outcome = "error"
+            for _ in range(2):  # a second try when the process died for no reason of its own
+                try:
+                    process = process or WorkerProcess()
+                    started = time.monotonic()
+                    outcome = process.judge(task.gold, task.answer, self._timeout_s)
+                    break
+                except (WorkerDied, TimeoutError, OSError):
+                    if process is not None:
+                        process.kill()
+                    process = None
+            task.future.set_result((outcome, time.monotonic() - started))
+        if process is not None:
+            process.close()

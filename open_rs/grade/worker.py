@@ -1,0 +1,120 @@
+"""The worker side: a supervisor that imports the judge once and forks a child that judges.
+
+    caller --JSON line per pair--> child --JSON line per verdict--> caller
+
+The caller has the supervisor kill the child (SIGUSR1) when a pair runs out of time; the supervisor
+forks the next one within milliseconds, with nothing to import again. Requests and replies are JSON:
+nothing that came from a completion is unpickled, evaluated as Python or written to a file.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import select
+import signal
+import sys
+from typing import BinaryIO
+
+MEMORY_BYTES = 512 * 2**20
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve until the caller closes the pipe or dies."""
+    requests, replies = _private_pipes()
+    _die_with_parent()
+    _import_judge()
+    status = 0
+    while True:
+        status = _run_child(requests, replies, status)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+            return
+        _drain(requests)
+
+
+def _private_pipes() -> tuple[int, int]:
+    """The pipes to the caller, out of reach of print(): the standard streams become /dev/null."""
+    requests, replies = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    return requests, replies
+
+
+def _die_with_parent() -> None:
+    """On Linux the kernel kills this process when its parent dies; elsewhere the closed pipe and
+    the CPU limit end it.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _import_judge() -> None:
+    import open_rs.grade.judge  # noqa: F401  the children inherit it
+
+
+def _run_child(requests: int, replies: int, last_status: int) -> int:
+    """Fork a child that serves; its wait status once it is gone. SIGUSR1 kills it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's business
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+            _die_with_parent()
+            with os.fdopen(requests, "rb") as lines, os.fdopen(replies, "wb") as out:
+                _serve(lines, out, last_status)
+            code = 0
+        finally:
+            os._exit(code)
+    signal.signal(signal.SIGUSR1, lambda *_: os.kill(child, signal.SIGKILL))
+    _, status = os.waitpid(child, 0)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    return status
+
+
+def _drain(requests: int) -> None:
+    """Throw away what the dead child left unread."""
+    poll = select.poll()
+    poll.register(requests, select.POLLIN)
+    while any(event & select.POLLIN for _, event in poll.poll(0)):
+        if not os.read(requests, 1 << 16):
+            return
+
+
+def _serve(lines: BinaryIO, out: BinaryIO, last_status: int) -> None:
+    from open_rs.grade.judge import judge
+
+    _limit_memory()
+    _send(out, {"ready": os.getpid(), "last_status": last_status})
+    for line in lines:
+        request = json.loads(line)
+        _limit_cpu(request["seconds"])
+        try:
+            outcome, reason = judge(request["gold"], request["answer"]), ""
+        except (Exception, MemoryError, RecursionError) as error:
+            outcome, reason = "error", type(error).__name__
+        _send(out, {"outcome": outcome, "reason": reason})
+
+
+def _send(out: BinaryIO, message: dict[str, object]) -> None:
+    out.write(json.dumps(message).encode() + b"\n")
+    out.flush()
+
+
+def _limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _limit_cpu(seconds: float) -> None:
+    """SIGXCPU ends the process should the caller be gone and nobody kill it."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used = usage.ru_utime + usage.ru_stime
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 2, hard))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+import time
+
+import pytest
+
+from open_rs.grade.extract import extract_answer
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        (r"\boxed{7}", "7"),
+        (r"first \boxed{7}, then \boxed{8}", "8"),
+        (r"\fbox{7}", "7"),
+        (r"\boxed {7}", "7"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{\left\{ 1 \right.}", r"\left\{ 1 \right."),
+        (r"\[ \boxed{7} \]", "7"),
+        (r"$\boxed{3}$ and $\boxed{5}$", "3, 5"),
+        (r"\boxed{3} or \boxed{5}", "3, 5"),
+        (r"\boxed{3}, \boxed{5}.", "3, 5"),
+        (r"\boxed{3}\text{ and }\boxed{5}", "3, 5"),
+        (r"\boxed{3} but not \boxed{5}", "5"),
+        (r"\boxed{\boxed{7}}", "7"),
+        (r"\boxed{7} \boxed{8", "7"),  # the last complete box
+        (r"\boxed{}", None),
+        (r"\boxed{ }", None),
+        (r"\boxed{7", None),
+        (r"boxed{7}", None),
+        ("the answer is 7", None),
+        (r"<think>\boxed{7}", None),
+        (r"<think>\boxed{7}</think>", None),
+        (r"\boxed{7} <think> no, \boxed{8}", None),
+        (r"<think>\boxed{6}</think> \boxed{7}", "7"),
+        (r"<think>a</think> <think>\boxed{6}</think> \boxed{7}", "7"),
+        ("", None),
+    ],
+)
+def test_policy_case_by_case(completion, answer):
+    assert extract_answer(completion) == answer
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "\\boxed{" * 100_000,
+        "\\boxed{" * 50_000 + "}" * 50_000,
+        "{" * 300_000,
+        "\\boxed{1} and " * 50_000,
+        "\\boxed{1}" + " and" * 100_000,
+        "<think>" * 50_000 + "</think>" * 50_000,
+        "\\" * 300_000,
+    ],
+    ids=lambda text: text[:12],
+)
+def test_time_is_linear_in_hostile_text(hostile):
+    started = time.perf_counter()
+    extract_answer(hostile)
+    assert time.perf_counter() - started < 1.0

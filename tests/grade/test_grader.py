@@ -1,0 +1,104 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from open_rs.grade import Grader
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader(workers=1, timeout_s=5.0) as made:
+        yield made
+
+
+def worker_pids(parent: int) -> list[int]:
+    """The processes below `parent`, from /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it ended while we looked
+            continue
+        if int(fields[1]) == parent and fields[0] != "Z":
+            child = int(stat.parent.name)
+            found += [child, *worker_pids(child)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("completion", "gold", "outcome"),
+    [
+        (r"\boxed{4}", "4", "correct"),
+        (r"\boxed{5}", "4", "wrong"),
+        ("4", "4", "no_answer"),
+        (r"<think>\boxed{4}", "4", "no_answer"),
+        (r"<think>so</think> \boxed{4}", "4", "correct"),
+        (r"\boxed{4}", " ", "bad_gold"),
+        (r"\boxed{\frac{2}{4}}", r"\frac12", "correct"),
+        (r"\boxed{x+x}", "2x", "correct"),
+        (r"\boxed{3x}", "2x", "wrong"),
+    ],
+)
+def test_outcomes(grader, completion, gold, outcome):
+    assert grader.grade(completion, gold).outcome == outcome
+
+
+def test_template_that_opens_the_thought(grader):
+    assert grader.grade(r"so \boxed{4}", "4", opens_think=True).outcome == "no_answer"
+    assert grader.grade(r"so</think> \boxed{4}", "4", opens_think=True).outcome == "correct"
+
+
+def test_grade_many_keeps_the_order(grader):
+    pairs = [(rf"\boxed{{x+{n}}}", f"{n % 3}+x") for n in range(12)]
+    outcomes = [grade.outcome for grade in grader.grade_many(pairs)]
+    assert outcomes == ["correct"] * 3 + ["wrong"] * 9
+
+
+def test_works_from_asyncio(grader):
+    async def two() -> list[str]:
+        futures = [grader.submit(rf"\boxed{{y+{n}}}", "1+y") for n in (1, 2)]
+        return [grade.outcome for grade in await asyncio.gather(*map(asyncio.wrap_future, futures))]
+
+    assert asyncio.run(two()) == ["correct", "wrong"]
+
+
+def test_worker_killed_from_outside_is_replaced_and_the_answer_not_lost():
+    before = set(worker_pids(os.getpid()))
+    with Grader(workers=1) as fresh:
+        assert fresh.grade(r"\boxed{z+1}", "1+z").outcome == "correct"
+        for pid in set(worker_pids(os.getpid())) - before:
+            os.kill(pid, signal.SIGKILL)
+        assert fresh.grade(r"\boxed{z+2}", "2+z").outcome == "correct"
+    assert set(worker_pids(os.getpid())) <= before
+
+
+def test_closing_with_an_error_cancels_the_queue():
+    with pytest.raises(KeyError), Grader(workers=1) as fresh:
+        futures = [fresh.submit(rf"\boxed{{w+{n}}}", "1+w") for n in range(50)]
+        raise KeyError
+    assert all(future.done() for future in futures)
+    assert futures[-1].cancelled()
+
+
+def test_importing_the_grader_imports_neither_torch_nor_sympy():
+    code = "import sys, open_rs.grade; assert not {'torch', 'sympy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_closed_grader_says_so():
+    closed = Grader()
+    closed.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        closed.submit(r"\boxed{1}", "1")
+
+
+def test_making_a_grader_is_cheap():
+    started = time.perf_counter()
+    Grader().close()
+    assert time.perf_counter() - started < 0.5
