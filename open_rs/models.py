@@ -36,6 +36,16 @@ def pick_dtype(recipe: ModelRecipe, device: torch.device) -> torch.dtype:
     return torch.float32 if recipe.dtype == "float32" else torch.bfloat16
 
 
+def training_model(recipe: ModelRecipe) -> ModelRecipe:
+    """Master weights are float32 unless bfloat16 is asked for: in bfloat16 an update of a relative
+    size below 2^-9, such as lr 1e-6 makes, would be rounded away. Adapters have masters of their
+    own.
+    """
+    if recipe.dtype == "auto" and recipe.lora is None:
+        return recipe.model_copy(update={"dtype": "float32"})
+    return recipe
+
+
 def load_tokenizer(recipe: ModelRecipe) -> Any:
     """The tokenizer alone (enough for prompts and lengths)."""
     return _from_pretrained(AutoTokenizer, recipe)

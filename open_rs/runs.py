@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from open_rs.errors import InputError
-from open_rs.recipe import Recipe
+from open_rs.recipe import Recipe, Source
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,18 @@ def open_run(path: Path, recipe: Recipe) -> RunFolder:
         return run
     write_json(run.recipe, resolved)
     return run
+
+
+def training_source(recipe: Recipe, run: RunFolder) -> Source:
+    """`data.train`, or what curation wrote into the run."""
+    if recipe.data.train is not None:
+        return recipe.data.train
+    if not (run.curated / "problems.jsonl").is_file():
+        raise InputError(
+            f"data.train is not set and {run.curated} holds no problems.jsonl; run open-rs curate "
+            "first, or name a set as data.train"
+        )
+    return Source(path=str(run.curated))
 
 
 def different_keys(left: Any, right: Any, prefix: str = "") -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""From a recipe to what draws graded completions: the one set-up of curation, training, evaluation."""
+"""From a recipe to what draws graded completions, for curation, training and evaluation alike."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

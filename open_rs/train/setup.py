@@ -1,4 +1,4 @@
-"""What the training loop works with, built from a recipe and put back where a checkpoint left it."""
+"""What the training loop works with: built from a recipe, put back to where a checkpoint left it."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,13 +18,22 @@ from open_rs.models import (
     load_model,
     load_tokenizer,
     pick_device,
+    training_model,
 )
 from open_rs.problems import Problem, load_problems
-from open_rs.recipe import ModelRecipe, Recipe, Source
+from open_rs.recipe import ModelRecipe, Recipe
 from open_rs.rollout.build import open_sampler
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt
-from open_rs.runs import Ledger, RunFolder, environment, log_event, truncate_log, write_json
+from open_rs.runs import (
+    Ledger,
+    RunFolder,
+    environment,
+    log_event,
+    training_source,
+    truncate_log,
+    write_json,
+)
 from open_rs.train.checkpoint import (
     TrainState,
     checkpoint_steps,
@@ -39,7 +48,7 @@ from open_rs.train.schedule import ProblemSampler
 
 @dataclass
 class Training:
-    """A run in progress: the loop reads it and moves `policy`, `optimizer`, `stream` and `state`."""
+    """A run in progress; the loop moves `policy`, `optimizer`, `stream` and `state`."""
 
     recipe: Recipe
     run: RunFolder
@@ -59,7 +68,7 @@ class Training:
 
 @contextmanager
 def open_training(recipe: Recipe, run: RunFolder) -> Iterator[Training]:
-    """Everything loaded, checked and, where the run holds a checkpoint, restored from the newest."""
+    """Everything loaded, checked and, where the run holds a checkpoint, restored."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)  # initial LoRA weights; the loop seeds every step anew
@@ -102,16 +111,6 @@ def open_training(recipe: Recipe, run: RunFolder) -> Iterator[Training]:
         yield training
 
 
-def training_model(recipe: ModelRecipe) -> ModelRecipe:
-    """Master weights are float32 unless bfloat16 is asked for: in bfloat16 an update of a relative
-    size below 2^-9, such as lr 1e-6 makes, would be rounded away. Adapters have masters of their
-    own.
-    """
-    if recipe.dtype == "auto" and recipe.lora is None:
-        return recipe.model_copy(update={"dtype": "float32"})
-    return recipe
-
-
 def mixed_precision(policy: nn.Module, recipe: ModelRecipe) -> AbstractContextManager[Any]:
     """bfloat16 arithmetic over float32 weights on CUDA; nothing on CPU or where a dtype was set."""
     if pick_device(recipe).type == "cuda" and recipe.dtype == "auto":
@@ -134,18 +133,6 @@ def make_optimizer(policy: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     )
 
 
-def training_source(recipe: Recipe, run: RunFolder) -> Source:
-    """`data.train`, or what curation wrote into the run."""
-    if recipe.data.train is not None:
-        return recipe.data.train
-    if not (run.curated / "problems.jsonl").is_file():
-        raise InputError(
-            f"data.train is not set and {run.curated} holds no problems.jsonl; run open-rs curate "
-            "first, or name a set as data.train"
-        )
-    return Source(path=str(run.curated))
-
-
 def training_prompts(recipe: Recipe, run: RunFolder, sampler: GradedSampler) -> list[Prompt]:
     """The training set ready for the model; what is over the limit is dropped and said."""
     problems = load_problems(training_source(recipe, run))
@@ -162,7 +149,7 @@ def training_prompts(recipe: Recipe, run: RunFolder, sampler: GradedSampler) -> 
 
 
 def start_or_resume(training: Training) -> None:
-    """Put the newest intact checkpoint back, or note the start; what came after it is taken back."""
+    """Put the newest intact checkpoint back, or note the start; take back what came after it."""
     run = training.run
     remove_leftovers(run)
     resumed = run.metrics.exists()

@@ -1,0 +1,61 @@
+# make quickstart: the whole pipeline from a fresh clone.   make test: the tests.   make help: the rest
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DATA ?= ../shared/data
+
+.PHONY: help quickstart test test-slow test-gpu check smollm2 perf seeds golden tiny clean
+
+help:
+	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
+
+quickstart: .venv/installed  ## curate, plan, train, evaluate, report on the shipped model
+	$(BIN)/open-rs quickstart
+
+test: .venv/installed-dev  ## the tests, in random order on two workers
+	$(BIN)/python -m pytest -n 2
+
+test-slow: .venv/installed-dev  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: .venv/installed-dev  ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+check: .venv/installed-dev  ## ruff and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+smollm2: models/smollm2-135m/config.json  ## GRPO on SmolLM2-135M and GSM8K (hours on a CPU)
+	$(BIN)/open-rs train recipes/smollm2_gsm8k.toml sources.0.path=$(DATA)/train/gsm8k_r1zero.jsonl.gz
+	$(BIN)/open-rs evaluate runs/smollm2_gsm8k
+	$(BIN)/open-rs report runs/smollm2_gsm8k
+
+models/smollm2-135m/config.json: .venv/installed-dev
+	$(BIN)/python tools/fetch_smollm2.py --out models/smollm2-135m
+
+perf: .venv/installed-dev  ## the engine against transformers' generate
+	$(BIN)/python perf/rollout.py
+
+seeds: .venv/installed  ## the quickstart over ten seeds: the table of docs/results.md
+	$(BIN)/python tools/quickstart_seeds.py
+
+golden:  ## record TRL's losses anew; needs an environment with trl==1.16.0
+	python tools/record_trl_golden.py
+
+tiny: .venv/installed  ## train the shipped tiny model anew
+	$(BIN)/python tools/make_tiny_model.py --out open_rs/assets/tiny
+
+clean:  ## remove the environment; runs and models stay
+	rm -rf .venv
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e .
+	touch $@
+
+.venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e '.[dev,gguf]'
+	touch $@ .venv/installed

@@ -1,0 +1,128 @@
+"""What a recipe will cost: steps, tokens, seconds, memory, and what looks wrong before it starts."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from open_rs.errors import InputError
+from open_rs.models import add_lora, check_context, load_model, load_tokenizer, training_model
+from open_rs.plan.memory import ModelShape, memory_bytes
+from open_rs.plan.probe import Probe, run_probe
+from open_rs.problems import load_problems
+from open_rs.recipe import Recipe
+from open_rs.rollout.build import open_sampler
+from open_rs.runs import RunFolder, training_source, write_json
+
+
+def make_plan(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
+    """Probe the recipe on this machine, write plan.json and return it."""
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    source = training_model(recipe.model)
+    tokenizer, model = load_tokenizer(source), load_model(source)
+    if recipe.model.lora is not None:
+        model = add_lora(model, recipe.model.lora)
+    with open_sampler(recipe, model=model, tokenizer=tokenizer) as sampler:
+        problems = load_problems(training_source(recipe, run))
+        prompts, too_long = sampler.prompter.encode_all(problems)
+        if not prompts:
+            raise InputError(
+                f"prompt.max_prompt_tokens = {recipe.prompt.max_prompt_tokens}: every training "
+                "prompt is longer; raise it"
+            )
+        longest = max(len(prompt.prompt_ids) for prompt in prompts)
+        check_context(model, longest, recipe.rollout.max_completion_tokens)
+        probe = run_probe(recipe, sampler.engine, model, prompts)
+    plan = forecast(recipe, probe, num_problems=len(prompts), held_out=held_out_sizes(recipe))
+    plan["memory_bytes"] = memory_bytes(
+        model_shape(model),
+        micro_batch_tokens=recipe.train.micro_batch_tokens,
+        slots=min(
+            recipe.rollout.max_slots, recipe.rollout.prompts_per_step * recipe.rollout.group_size
+        ),
+        row_tokens=longest + recipe.rollout.max_completion_tokens,
+        with_reference=bool(recipe.loss.kl_coef) and recipe.model.lora is None,
+        gradient_checkpointing=recipe.train.gradient_checkpointing,
+    )
+    plan["findings"] = findings(recipe, plan, len(too_long))
+    write_json(run.plan, plan)
+    return plan
+
+
+def held_out_sizes(recipe: Recipe) -> dict[str, int]:
+    sets = {"validation": recipe.data.validation, "test": recipe.data.test}
+    return {name: len(load_problems(source)) if source else 0 for name, source in sets.items()}
+
+
+def forecast(
+    recipe: Recipe, probe: Probe, *, num_problems: int, held_out: dict[str, int]
+) -> dict[str, Any]:
+    """Counts follow from the recipe; seconds are counts over the probe's rates.
+
+    Where the probe could not see completions end, they are taken to run to the cap: the forecast is
+    then an upper bound, and says so.
+    """
+    rollout, train, evaluate = recipe.rollout, recipe.train, recipe.evaluate
+    batches = train.num_steps // train.updates_per_batch
+    prompts = batches * rollout.prompts_per_step
+    completions = prompts * rollout.group_size
+    length = probe.mean_completion_tokens or float(rollout.max_completion_tokens)
+    scored = 1 + -(-train.num_steps // evaluate.every) if held_out["validation"] else 0
+    evaluated = scored * held_out["validation"] * evaluate.validation_samples
+    evaluated += 2 * held_out["test"] * evaluate.num_samples
+    row = probe.mean_prompt_tokens + length
+    seconds = {
+        "rollout": completions * length / probe.rollout_tokens_per_s,
+        "update": train.updates_per_batch * completions * row / probe.update_tokens_per_s,
+        "evaluate": evaluated * length / probe.rollout_tokens_per_s,
+    }
+    return {
+        "steps": train.num_steps,
+        "problems": num_problems,
+        "epochs": prompts / num_problems,
+        "prompts": prompts,
+        "completions": completions,
+        "evaluation_completions": evaluated,
+        "completion_tokens": round((completions + evaluated) * length),
+        "completion_tokens_are": "expected" if probe.mean_completion_tokens else "at most",
+        "seconds": seconds | {"total": sum(seconds.values())},
+        "probe": asdict(probe),
+    }
+
+
+def model_shape(model: Any) -> ModelShape:
+    """The shape of a loaded model."""
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return ModelShape(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        layers=config.num_hidden_layers,
+        vocab_size=config.vocab_size,
+        kv_width=head * (getattr(config, "num_key_value_heads", None) or heads),
+        bytes_per_weight=next(model.parameters()).element_size(),
+    )
+
+
+def findings(recipe: Recipe, plan: dict[str, Any], too_long: int) -> list[str]:
+    """What a person should know before paying for the run, one sentence each."""
+    found = []
+    if too_long:
+        limit = recipe.prompt.max_prompt_tokens
+        found.append(f"{too_long} training prompts are over {limit} tokens and will be left out")
+    if recipe.data.validation is None:
+        found.append("data.validation is not set: no checkpoint can be chosen on held-out data")
+    if recipe.data.test is None:
+        found.append("data.test is not set: no gain can be claimed")
+    if recipe.evaluate.num_samples == 1:
+        found.append("evaluate.num_samples = 1: one sample a problem makes wide intervals")
+    if plan["completion_tokens_are"] == "at most":
+        cap = recipe.rollout.max_completion_tokens
+        found.append(f"most completions outlast the probe: times are for all at the cap of {cap}")
+    if recipe.loss.kl_coef and recipe.model.lora is None:
+        found.append("loss.kl_coef is above 0: a frozen copy of the model is held in memory")
+    return found
