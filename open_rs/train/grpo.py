@@ -15,7 +15,9 @@ The names that TRL 1.16 gives to the same losses, proved equal in `tests/train/t
     dr_grpo  constant    cispo       token; TRL's `epsilon_high` is the bound itself, 1 + clip_high
                                      here, and TRL has no lower bound: clip_low = 1
     `importance_sampling_level="sequence"` is `ratio_level="sequence"`. TRL's `delta` (a second,
-    outer cap on the ratio) is off there by default and absent here.
+    outer cap on the ratio) is off there by default and absent here. TRL multiplies the KL by the
+    ratio (`use_bias_correction_kl`, arXiv 2512.02556) unless told not to; here, as in GRPO's paper,
+    it is not.
 """
 
 from typing import Literal
