@@ -1,0 +1,104 @@
+"""Numbers and foreign text as a reader wants them."""
+
+import re
+from typing import Any
+
+MINUS = "\N{MINUS SIGN}"
+
+# Bidirectional controls, zero-width and other format characters that change or hide text.
+_FORMAT_CHARACTERS = re.compile(
+    "[\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
+)
+_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """`text` with every character that could hide, reorder or restyle it shown by name.
+
+    Controls become control pictures (escape: U+241B), format characters <U+202E>; line breaks and
+    tabs stay. HTML is escaped later, by the template or by the JSON writer.
+    """
+    text = text.replace("\r\n", "\n")
+    text = _CONTROL_CHARACTERS.sub(lambda found: _control_picture(ord(found[0])), text)
+    text = _FORMAT_CHARACTERS.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _control_picture(code: int) -> str:
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else f"<U+{code:04X}>"
+
+
+def cut(text: str, limit: int) -> str:
+    """The first `limit` characters, with a note of how many were left out."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]} … [{len(text) - limit:,} more characters left out]"
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    return "–" if fraction is None else signed(f"{100 * fraction:.{digits}f} %")
+
+
+def points(difference: float) -> str:
+    """A difference of fractions in percentage points, with its sign."""
+    return signed(f"{100 * difference:+.1f}")
+
+
+def signed(text: str) -> str:
+    return text.replace("-", MINUS)
+
+
+def count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, without trailing zeros."""
+    if value is None:
+        return "–"
+    return signed(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}")
+
+
+def dollars(value: float | None) -> str:
+    return "–" if value is None else f"${value:,.2f}"
+
+
+def duration(seconds: float | None) -> str:
+    """4.2 s, 3 min 20 s, 2 h 05 min."""
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def size(num_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.3g} {unit}" if unit != "B" else f"{num_bytes:.0f} B"
+        num_bytes /= 1024
+    return f"{num_bytes:.3g} GiB"
+
+
+def setting(value: Any) -> str:
+    """A recipe's value in the notation of a recipe."""
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {setting(one)}" for key, one in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(setting(one) for one in value) + "]"
+    return str(value)

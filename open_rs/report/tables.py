@@ -1,0 +1,192 @@
+"""Curation, cost, environment and recipe as rows of text."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from open_rs.recipe import Recipe
+from open_rs.report.format import count, dollars, duration, percent, setting, size
+from open_rs.report.load import Row, RunData
+
+
+def funnel(data: RunData) -> Row | None:
+    """The filters in order, each with what came in, what it dropped and why; None without it."""
+    summary = data.curation
+    if not summary:
+        return None
+    rows_in = summary["input"] or 1
+    steps = []
+    for stage in summary["funnel"]:
+        reasons = sorted(stage.get("reasons", {}).items(), key=lambda item: -item[1])
+        steps.append(
+            {
+                "filter": stage["filter"].replace("_", " "),
+                "input": count(stage["input"]),
+                "dropped": count(stage["dropped"]),
+                "kept": count(stage["kept"]),
+                "kept_share": round(100 * stage["kept"] / rows_in, 2),
+                "dropped_share": round(100 * stage["dropped"] / rows_in, 2),
+                "reasons": [(text, count(number)) for text, number in reasons],
+            }
+        )
+    return {
+        "input": count(summary["input"]),
+        "kept": count(summary["kept"]),
+        "share": percent(summary["kept"] / rows_in),
+        "steps": steps,
+        "sources": [(label, count(rows)) for label, rows in summary.get("sources", {}).items()],
+        "too_long": count(summary.get("too_long") or 0),
+    }
+
+
+def ledger(data: RunData) -> Row | None:
+    """Seconds, tokens and dollars by phase, in the order in which phases first came; None without.
+
+    The plan's forecast stands beside the seconds where there was a plan.
+    """
+    if not data.ledger:
+        return None
+    seconds: dict[str, float] = defaultdict(float)
+    tokens: dict[str, int] = defaultdict(int)
+    usd: dict[str, float] = defaultdict(float)
+    for row in data.ledger:
+        seconds[row["phase"]] += row.get("seconds") or 0
+        tokens[row["phase"]] += row.get("tokens") or 0
+        usd[row["phase"]] += row.get("usd") or 0
+    total = sum(seconds.values())
+    planned = data.plan.get("seconds") or {}
+    priced = any(row.get("usd") is not None for row in data.ledger)
+    rows = [
+        {
+            "phase": phase,
+            "seconds": duration(spent),
+            "share": percent(spent / total if total else 0),
+            "width": round(100 * spent / total, 2) if total else 0,
+            "planned": duration(planned.get(phase)),
+            "tokens": count(tokens[phase]) if tokens[phase] else "–",
+            "rate": count(tokens[phase] / spent) if tokens[phase] and spent else "–",
+            "usd": dollars(usd[phase]) if priced else "–",
+        }
+        for phase, spent in seconds.items()
+    ]
+    return {
+        "rows": rows,
+        "priced": priced,
+        "planned": bool(planned),
+        "total": duration(total),
+        "planned_total": duration(planned.get("total")),
+        "tokens": count(sum(tokens.values())),
+        "usd": dollars(sum(usd.values())) if priced else "–",
+    }
+
+
+def plan(data: RunData) -> Row | None:
+    """What was forecast before training; None without a plan."""
+    if not data.plan:
+        return None
+    memory = data.plan.get("memory_bytes") or {}
+    figures = ("steps", "epochs", "prompts", "completions", "completion_tokens")
+    pairs = [
+        (
+            name.replace("_", " "),
+            f"{data.plan[name]:,.4g}" if name == "epochs" else count(data.plan[name]),
+        )
+        for name in figures
+        if data.plan.get(name) is not None
+    ]
+    return {
+        "pairs": pairs,
+        "memory": [(part.replace("_", " "), size(value)) for part, value in memory.items()],
+        "findings": [str(finding) for finding in data.plan.get("findings") or []],
+    }
+
+
+def environment(data: RunData) -> list[tuple[str, str]]:
+    """Where it ran, flattened to pairs."""
+    return [(key, plain(value)) for key, value in flat(data.environment)]
+
+
+def harness(data: RunData) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The fingerprint of the measurement; those that are alike share one entry."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    prints: dict[str, Row] = {}
+    for name, summary in data.evaluations.items():
+        if fingerprint := summary.get("fingerprint"):
+            alike[str(fingerprint)].append(name)
+            prints[str(fingerprint)] = fingerprint
+    return [
+        (_named(names), [(key, plain(value)) for key, value in flat(prints[key_of])])
+        for key_of, names in alike.items()
+    ]
+
+
+def _named(names: list[str]) -> str:
+    if len(names) <= 3:
+        return ", ".join(names)
+    return f"{names[0]}, {names[1]} and {len(names) - 2} more"
+
+
+def recipe(data: RunData) -> Row | None:
+    """The recipe: all of it, and what it changes from the defaults; None without it.
+
+    `changed` is None where this version refuses the recipe (it comes from another one).
+    """
+    if not data.recipe:
+        return None
+    defaults = dict(flat(Recipe().model_dump(mode="json")))
+    rows = [
+        {
+            "key": key,
+            "value": setting(value),
+            "default": setting(defaults[key]) if key in defaults else "–",
+        }
+        for key, value in flat(data.recipe)
+    ]
+    try:
+        sparse = Recipe.model_validate(data.recipe).model_dump(mode="json", exclude_defaults=True)
+    except ValidationError:
+        return {"rows": rows, "changed": None}
+    stated = dict(flat(sparse))
+    kinds = {row["key"] for row in rows if row["key"].endswith(".type")}  # "type" is a default
+    changed = [row for row in rows if row["key"] in stated or row["key"] in kinds]
+    return {"rows": rows, "changed": changed}
+
+
+def events(data: RunData) -> list[Row]:
+    """The run's own diary."""
+    start = next((row["time"] for row in data.events if isinstance(row.get("time"), float)), None)
+    return [
+        {
+            "event": str(row["event"]).replace("_", " "),
+            "step": row.get("step", "–"),
+            "after": duration(row["time"] - start) if start and row.get("time") else "–",
+            "details": ", ".join(
+                f"{key} {plain(value)}"
+                for key, value in row.items()
+                if key not in ("event", "step", "time")
+            ),
+        }
+        for row in data.events
+    ]
+
+
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf; lists of objects are entered, other lists are leaves."""
+    if isinstance(value, dict) and value:
+        items: list[tuple[str, Any]] = list(value.items())
+    elif isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        items = [(str(index), one) for index, one in enumerate(value)]
+    else:
+        yield prefix, value
+        return
+    for key, below in items:
+        yield from flat(below, f"{prefix}.{key}" if prefix else str(key))
+
+
+def plain(value: Any) -> str:
+    """A value in a table that is no recipe: text without quotes."""
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return " ".join(value)
+    return value if isinstance(value, str) else setting(value)
