@@ -167,7 +167,9 @@ def policy_loss(
         raise ValueError(f"objective {objective!r} unknown; use one of {', '.join(OBJECTIVES)}")
     if kl_coef != 0 and ref_logprobs is None:
         raise ValueError("kl_coef is not 0 but no ref_logprobs were given")
-    log_ratio = (policy_logprobs - old_logprobs).where(loss_mask, 0.0)
+    # masked here and not only at the end: 0 x NaN in a backward pass is NaN
+    policy_logprobs = policy_logprobs.where(loss_mask, 0.0)
+    log_ratio = policy_logprobs - old_logprobs.where(loss_mask, 0.0)
     ratio = importance_ratio(log_ratio, loss_mask, ratio_level)
     token_loss, low, high = OBJECTIVES[objective](
         ratio, advantages[:, None], policy_logprobs, 1 - clip_low, 1 + clip_high
@@ -179,8 +181,8 @@ def policy_loss(
         "clip_high_tokens": (high & loss_mask).sum(),
     }
     if ref_logprobs is not None:
-        kl = k3_kl(policy_logprobs, ref_logprobs)
-        metrics["kl_sum"] = kl.detach().where(loss_mask, 0.0).sum()
+        kl = k3_kl(policy_logprobs, ref_logprobs.where(loss_mask, 0.0))  # 0 outside the mask
+        metrics["kl_sum"] = kl.detach().sum()
         if kl_coef != 0:
             token_loss = token_loss + kl_coef * kl
     row_losses = token_loss.where(loss_mask, 0.0).sum(1)  # [B]

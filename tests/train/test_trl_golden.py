@@ -33,9 +33,9 @@ LOSS_NORM = {
     "cispo": "token",
 }
 
-# TRL casts its LM head to float32 even in a float64 model, so each of its logits (up to 9) may be off
-# by 2^-24 x 9 = 5e-7 and more; ours are float64 throughout. Measured: losses differ by 1e-7 at most,
-# gradients by 6e-7 of their size.
+# TRL casts its LM head to float32 even in a float64 model, so each of its logits (up to 9) may be
+# off by 2^-24 x 9 = 5e-7 and more; ours are float64 throughout. Measured: losses differ by 1e-7 at
+# most, gradients by 6e-7 of their size.
 TOLERANCE = 1e-6
 
 # padded tokens per micro-batch
