@@ -276,7 +276,7 @@ def environment(device: str, data: dict[str, str], model_hash: str) -> dict[str,
     model.
     """
     return {
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device,
@@ -288,7 +288,8 @@ def environment(device: str, data: dict[str, str], model_hash: str) -> dict[str,
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The installed version; None where the package is absent."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""`GradedSampler`: the one way in which curation, training and evaluation get graded completions."""
+"""`GradedSampler`: how curation, training and evaluation get graded completions."""
 
 from __future__ import annotations
 
