@@ -253,14 +253,16 @@ def run_stages(recipe: "Recipe", run: "RunFolder") -> None:
 
 
 def curate_stage(recipe: "Recipe", run: "RunFolder") -> dict[str, Any]:
-    from open_rs.console import say
     from open_rs.curate import curate as curate_problems
     from open_rs.runs import Ledger
 
+    def sampler() -> Any:
+        from open_rs.rollout.build import open_sampler
+
+        return open_sampler(recipe)
+
     with Ledger(run.ledger).phase("curate"):
-        summary = curate_problems(recipe, run.curated)
-    say(funnel_text(summary, run))
-    return summary
+        return curate_problems(recipe, run.curated, open_sampler=sampler)
 
 
 def plan_stage(recipe: "Recipe", run: "RunFolder") -> dict[str, Any]:
@@ -299,10 +301,12 @@ def comparison_text(comparison: dict[str, Any]) -> str:
     percent = 100 * comparison["difference"]["confidence"]
     rows = [f"{'':<10} {'pass@1':>7}   {percent:.0f} % interval"]
     for name in ("before", "after"):
-        one = comparison["scores"][name]
+        one = comparison["scores"][name]["pass@1"]
         rows.append(f"{name:<10} {one['value']:7.3f}   [{one['low']:.3f}, {one['high']:.3f}]")
     one = comparison["difference"]
-    rows.append(f"{'difference':<10} {one['value']:+7.3f}   [{one['low']:+.3f}, {one['high']:+.3f}]")
+    rows.append(
+        f"{'difference':<10} {one['value']:+7.3f}   [{one['low']:+.3f}, {one['high']:+.3f}]"
+    )
     rows.append(
         f"n = {comparison['num_problems']} problems, k = {comparison['num_samples']} samples each, "
         f"paired by problem, p = {comparison['p_value']:.2g}"
@@ -313,7 +317,8 @@ def comparison_text(comparison: dict[str, Any]) -> str:
 def funnel_text(summary: dict[str, Any], run: "RunFolder") -> str:
     rows = [f"curate: {summary['input']} rows"]
     rows += [
-        f"  {one['filter']:<18} -{one['dropped']:<5} {one['kept']} left" for one in summary["funnel"]
+        f"  {one['filter']:<18} -{one['dropped']:<5} {one['kept']} left"
+        for one in summary["funnel"]
     ]
     return "\n".join([*rows, f"  {summary['kept']} problems in {run.curated}"])
 

@@ -101,6 +101,11 @@ def shares_of(rows: Sequence[Row]) -> dict[str, float]:
     }
 
 
+def total_tokens(summary: Row) -> int:
+    """Completion tokens of an evaluation."""
+    return round(summary["mean_tokens"] * summary["num_problems"] * summary["num_samples"])
+
+
 def write_evaluation(folder: Path, rows: Sequence[Row], summary: Row) -> None:
     """The summary goes last: where it is, the evaluation is complete."""
     write_jsonl(folder / RECORDS, rows)

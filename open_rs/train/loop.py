@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import torch
 
 from open_rs.errors import GuardStop
+from open_rs.evaluate.records import total_tokens
 from open_rs.evaluate.run import evaluate_model
 from open_rs.models import folder_hash
 from open_rs.recipe import Recipe
@@ -230,7 +231,7 @@ def validate(training: Training, view: TrainView) -> None:
             confidence=recipe.evaluate.confidence,
             model_sha256=folder_hash(weights),
         )
-        figures["tokens"] = round(summary["mean_tokens"] * summary["num_problems"])
+        figures["tokens"] = total_tokens(summary)
     found = summary["scores"]["pass@1"]
     row = {
         "validation/pass@1": found["value"],

@@ -1,0 +1,162 @@
+"""The commands as a user meets them: exit status, one sentence, results on stdout."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from open_rs import cli
+
+SMALL = (
+    "sources.0.count=60",
+    "sources.0.levels=[1, 2]",
+    "data.validation.count=6",
+    "data.test.count=8",
+    "filters.4.num_samples=2",
+    "rollout.group_size=4",
+    "rollout.prompts_per_step=4",
+    "rollout.max_completion_tokens=64",
+    "train.num_steps=2",
+    "train.save_every=1",
+    "evaluate.every=1",
+)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Runs `open-rs ARGS` in an empty folder: (status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["open-rs", *args])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def write_recipe(text: str) -> Path:
+    path = Path("recipe.toml")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_help_is_fast_and_imports_no_torch():
+    code = (
+        "import sys, time; start = time.perf_counter(); sys.argv = ['open-rs', '--help']\n"
+        "from open_rs import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'datasets', 'matplotlib'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))"
+    )
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - started)
+    assert "HEAVY []" in done.stdout
+    for name in ("quickstart", "curate", "plan", "train", "evaluate", "compare", "report"):
+        assert name in done.stdout
+    assert min(seconds) < 2.0  # 0.5 s alone on two cores (perf/README.md); the tests share them
+
+
+def test_the_whole_pipeline_small(command, tmp_path):
+    status, out, err = command("quickstart", "--json", "--out", "run", *SMALL)
+    assert status == 0, err
+    result = json.loads(out)
+    assert result["comparison"]["num_problems"] == 8
+    assert result["comparison"]["verdict"] in (
+        "improved",
+        "worse",
+        "not distinguishable from noise",
+    )
+    page = Path(result["report"]).read_text(encoding="utf-8")
+    assert "<html" in page and result["comparison"]["verdict"] in page
+    summary = json.loads(Path("run/curated/summary.json").read_text())
+    assert [one["filter"] for one in summary["funnel"]][:4] == [
+        "boxed",
+        "gold",
+        "exact_duplicates",
+        "contamination",
+    ]
+    assert all(one["dropped"] > 0 for one in summary["funnel"][:4])
+    # What is finished is not done again: the same answer, from files alone.
+    again, out_again, _ = command("quickstart", "--json", "--out", "run", *SMALL)
+    assert again == 0 and json.loads(out_again) == result
+    # Another recipe in the same folder is refused, and names the key.
+    status, _, err = command("quickstart", "--out", "run", *SMALL, "loss.clip_high=0.28")
+    assert status == 2
+    assert "run: already holds a run of another recipe (different: loss.clip_high)" in err
+    # A started run is not started again in silence.
+    status, _, err = command("train", "run/recipe.json", "--out", "run")
+    assert status == 2 and "go on with open-rs train --resume run" in err
+    status, out, _ = command("evaluate", "run")
+    assert status == 0 and "verdict: " + result["comparison"]["verdict"] in out
+    folders = [Path("run/evaluations") / result["comparison"][name] for name in ("before", "after")]
+    status, out, _ = command("compare", *map(str, folders), "--json")
+    assert status == 0
+    assert json.loads(out)["difference"] == result["comparison"]["difference"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[train]\nnum_stepz = 3", "unknown key train.num_stepz; did you mean num_steps?"),
+        ("[rollout]\ngroup_size = 1", "rollout.group_size = 1: "),
+        ("[rollout]\ntemperature = 0", "rollout.temperature = 0: "),
+        ("[loss]\nclip_low = -0.1", "loss.clip_low = -0.1: "),
+        ('[[rewards]]\ntype = "cosin"', 'type "cosin" unknown; did you mean "cosine"?'),
+        ("[train", "not valid TOML"),
+    ],
+)
+def test_a_bad_recipe_is_one_sentence(command, text, sentence):
+    status, out, err = command("train", str(write_recipe(text)))
+    assert (status, out) == (2, "")
+    assert sentence in err and err.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+TRAINABLE = """
+name = "small"
+[data.train]
+task = "arithmetic"
+count = 4
+"""
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("model.path=nowhere/at/all",), "model.path nowhere/at/all: no such folder"),
+        (("data.train={ path = 'none.jsonl' }",), "none.jsonl: no such file"),
+        (("data.train={ path = 'torn.jsonl' }",), "torn.jsonl, line 2: not valid JSON"),
+        (("data.train={ path = 'noanswer.jsonl' }",), "noanswer.jsonl, line 1: column 'answer'"),
+        (("rollout.max_completion_tokens=5000",), "exceeds the model's context of 1024"),
+        (("prompt.max_prompt_tokens=2",), "every training prompt is longer; raise it"),
+    ],
+)
+def test_bad_input_to_train_ends_with_status_2(command, overrides, sentence):
+    Path("torn.jsonl").write_text('{"problem": "1 + 1", "answer": "2"}\n{"problem": "1 +')
+    Path("noanswer.jsonl").write_text('{"problem": "1 + 1"}\n')
+    path = write_recipe(TRAINABLE)
+    status, out, err = command("train", str(path), *overrides)
+    assert (status, out) == (2, "")
+    assert sentence in err.splitlines()[-1], err
+    assert not Path("runs/small/checkpoints").exists()
+
+
+def test_missing_recipe_and_missing_run(command):
+    status, _, err = command("train", "nowhere.toml")
+    assert status == 2 and "recipe nowhere.toml: no such file" in err
+    status, _, err = command("report", "nowhere")
+    assert status == 2 and "holds no recipe.json" in err
+    status, _, err = command("train")
+    assert status == 2 and "name a recipe" in err

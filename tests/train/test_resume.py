@@ -1,0 +1,181 @@
+"""A run that was stopped anywhere goes on to the same weights, metrics and rollouts, bit for bit."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from open_rs.errors import InputError
+from open_rs.recipe import Recipe, recipe_from_dict
+from open_rs.runs import RunFolder, open_run, read_metrics
+from open_rs.train import loop
+
+SETTINGS = {
+    "name": "resume",
+    "seed": 3,
+    "data": {
+        "train": {"task": "arithmetic", "count": 12, "levels": [1, 2]},
+        "validation": {"task": "arithmetic", "split": "validation", "count": 4, "levels": [1]},
+    },
+    "rollout": {"group_size": 4, "prompts_per_step": 3, "max_completion_tokens": 48},
+    "train": {"num_steps": 6, "save_every": 2, "learning_rate": 1e-3, "warmup_ratio": 0.3},
+    "evaluate": {"every": 3, "validation_samples": 2},
+}
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the package may catch it."""
+
+
+def recipe_with(**sections: dict) -> Recipe:
+    merged = {key: value | sections.get(key, {}) if isinstance(value, dict) else value
+              for key, value in SETTINGS.items()}  # fmt: skip
+    return recipe_from_dict(merged | {k: v for k, v in sections.items() if k not in merged})
+
+
+def start(recipe: Recipe, path: Path) -> RunFolder:
+    run = open_run(path, recipe)
+    loop.train(recipe, run)
+    return run
+
+
+def trace(run: RunFolder, step: int) -> tuple[list, dict, dict]:
+    """Everything that must be equal: metrics without times, rollouts, the last checkpoint's bytes."""
+    metrics = [
+        {key: value for key, value in row.items() if not key.startswith("time/")}
+        for row in read_metrics(run)
+    ]
+    folder = run.rollouts(0).parent
+    rollouts = {path.name: path.read_bytes() for path in folder.glob("*.gz")}
+    checkpoint = run.checkpoint(step)
+    weights = {
+        str(path.relative_to(checkpoint)): path.read_bytes()
+        for path in checkpoint.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    return metrics, rollouts, weights
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *, after: bool) -> None:
+    """Make the loop die at the `call`-th call of its function `name`, before or after it works."""
+    real, calls = getattr(loop, name), [0]
+
+    def dying(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == call and not after:
+            raise Killed
+        result = real(*args, **kwargs)
+        if calls[0] == call:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(loop, name, dying)
+
+
+VARIANTS = {
+    "grpo": {},
+    "kl_two_updates": {
+        "loss": {"kl_coef": 0.04},
+        "train": {"updates_per_batch": 2, "num_steps": 8, "save_every": 4},
+        "evaluate": {"every": 4, "validation_samples": 2},
+    },
+    "lora": {"model": {"lora": {"rank": 4, "dropout": 0.1}}},
+    "dapo": {
+        "loss": {"clip_high": 0.28, "loss_norm": "token", "dynamic_sampling": True},
+        "rewards": [{"type": "accuracy"}, {"type": "overlong"}],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict:
+    """The trace of each variant's run that nothing stopped, made when it is first asked for."""
+    made: dict = {}
+
+    def of(variant: str) -> tuple:
+        if variant not in made:
+            recipe = recipe_with(**VARIANTS[variant])
+            run = start(recipe, tmp_path_factory.mktemp(variant) / "run")
+            made[variant] = trace(run, recipe.train.num_steps)
+        return made[variant]
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "call", "after"),
+    [
+        ("grpo", "roll_out", 1, False),  # before the first checkpoint
+        ("grpo", "roll_out", 4, True),
+        ("grpo", "write_rollouts", 4, True),
+        ("grpo", "update", 5, True),  # weights moved, metrics not yet written
+        ("grpo", "save_checkpoint", 2, False),
+        ("grpo", "save_checkpoint", 2, True),  # saved, its validation score not yet there
+        ("grpo", "evaluate_model", 2, False),
+        ("grpo", "evaluate_model", 2, True),
+        ("kl_two_updates", "update", 6, True),
+        ("lora", "update", 5, True),
+        ("dapo", "roll_out", 5, True),
+    ],
+)
+def test_resumed_run_equals_the_uninterrupted_one(
+    variant, name, call, after, whole, monkeypatch, tmp_path
+):
+    recipe = recipe_with(**VARIANTS[variant])
+    with monkeypatch.context() as patch:
+        kill_at(patch, name, call, after=after)
+        with pytest.raises(Killed):
+            start(recipe, tmp_path / "run")
+    run = start(recipe, tmp_path / "run")
+    metrics, rollouts, weights = trace(run, recipe.train.num_steps)
+    expected_metrics, expected_rollouts, expected_weights = whole(variant)
+    assert metrics == expected_metrics
+    assert rollouts == expected_rollouts
+    assert weights == expected_weights
+
+
+def test_a_damaged_checkpoint_is_skipped_and_said(whole, tmp_path, monkeypatch, capsys):
+    recipe = recipe_with()
+    with monkeypatch.context() as patch:
+        kill_at(patch, "roll_out", 6, after=False)
+        with pytest.raises(Killed):
+            start(recipe, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    weights = run.checkpoint(4) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    start(recipe, run.path)
+    assert trace(run, 6) == whole("grpo")
+    events = [json.loads(line) for line in run.events.read_text().splitlines()]
+    resumes = [event for event in events if event["event"] == "resume"]
+    assert [event["step"] for event in resumes] == [3]
+    assert "checkpoint 000004 skipped: model.safetensors was changed" in resumes[0]["skipped"][0]
+
+
+def test_without_an_intact_checkpoint_a_run_is_not_started_afresh(tmp_path, monkeypatch):
+    recipe = recipe_with(train={"num_steps": 2})
+    run = start(recipe, tmp_path / "run")
+    (run.checkpoint(2) / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"no intact checkpoint.*no usable manifest"):
+        loop.train(recipe, run)
+
+
+def test_a_finished_run_stays_as_it_is(whole, tmp_path):
+    recipe = recipe_with()
+    run = start(recipe, tmp_path / "run")
+    before = trace(run, 6)
+    loop.train(recipe, run)
+    assert trace(run, 6) == before == whole("grpo")
+
+
+def test_rollouts_hold_what_was_sampled(tmp_path):
+    recipe = recipe_with(train={"num_steps": 2})
+    run = start(recipe, tmp_path / "run")
+    with gzip.open(run.rollouts(1), "rt") as file:
+        rows = [json.loads(line) for line in file]
+    assert len(rows) == 3 * 4
+    for row in rows:
+        assert len(row["completion_ids"]) == len(row["engine_logprobs"])
+        assert row["prompt"].endswith("<think>\n")
+        assert row["outcome"] in ("correct", "wrong", "no_answer")
+        assert row["reward_breakdown"]["accuracy"] == float(row["outcome"] == "correct")
