@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
 from open_rs.errors import InputError
 from open_rs.evaluate.records import read_records, read_summary, tally
@@ -115,8 +115,8 @@ def paired_difference(
         return Interval(mean, low, high), min(1.0, 2 * (1 + abs(mean)) ** -n)
     squares = float(np.sum((differences - mean) ** 2)) + num_samples**-2
     error = math.sqrt(squares / (n - 1) / n)
-    half = float(stats.t.ppf(1 - alpha / 2, n - 1)) * error
-    p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+    half = float(stdtrit(n - 1, 1 - alpha / 2)) * error
+    p_value = float(2 * stdtr(n - 1, -abs(mean) / error))
     return Interval(mean, max(mean - half, -1.0), min(mean + half, 1.0)), p_value
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit  # scipy.stats takes a second to import
 
 from open_rs.errors import InputError
 
@@ -78,7 +78,7 @@ def mean_interval(
     squares = np.sum((values - smoothed) ** 2) + 0.5 * smoothed**2 + 0.5 * (1 - smoothed) ** 2
     effective = float(n * smoothed * (1 - smoothed) / (squares / (n + 1)))
     effective = min(effective, most_effective or n)
-    t = float(stats.t.ppf(0.5 + confidence / 2, n - 1))
+    t = float(stdtrit(n - 1, 0.5 + confidence / 2))
     centre = mean + t * t / (2 * effective)
     half = t * math.sqrt(mean * (1 - mean) / effective + (t / (2 * effective)) ** 2)
     scale = 1 + t * t / effective
