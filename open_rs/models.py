@@ -8,10 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from open_rs.errors import InputError
 from open_rs.recipe import LoraRecipe, ModelRecipe
 from open_rs.runs import sha256
+
+
+transformers_logging.disable_progress_bar()  # what a person sees comes from `console`
 
 
 def model_path(path: str) -> str:
@@ -86,7 +90,7 @@ def _from_pretrained(auto_class: Any, recipe: ModelRecipe, **settings: Any) -> A
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Copy the weights of a saved folder into `model`, in place (its optimizer keeps its tensors)."""
+    """Copy the weights of a saved folder into `model`, in place: an optimizer keeps its tensors."""
     saved = AutoModelForCausalLM.from_pretrained(folder, dtype=next(model.parameters()).dtype)
     model.load_state_dict(saved.state_dict())
 

@@ -1,4 +1,4 @@
-"""What a recipe will cost: steps, tokens, seconds, memory, and what looks wrong before it starts."""
+"""What a recipe will cost: steps, tokens, seconds, memory; and what looks wrong beforehand."""
 
 from dataclasses import asdict
 from typing import Any

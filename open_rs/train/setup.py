@@ -1,4 +1,4 @@
-"""What the training loop works with: built from a recipe, put back to where a checkpoint left it."""
+"""What the training loop works with: built from a recipe, restored from a checkpoint."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

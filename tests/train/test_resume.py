@@ -1,4 +1,4 @@
-"""A run that was stopped anywhere goes on to the same weights, metrics and rollouts, bit for bit."""
+"""A run that was stopped anywhere goes on to the same weights, metrics and rollouts exactly."""
 
 import gzip
 import json
@@ -41,7 +41,7 @@ def start(recipe: Recipe, path: Path) -> RunFolder:
 
 
 def trace(run: RunFolder, step: int) -> tuple[list, dict, dict]:
-    """Everything that must be equal: metrics without times, rollouts, the last checkpoint's bytes."""
+    """All that must be equal: metrics without times, rollouts, the last checkpoint's bytes."""
     metrics = [
         {key: value for key, value in row.items() if not key.startswith("time/")}
         for row in read_metrics(run)
