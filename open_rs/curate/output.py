@@ -74,6 +74,10 @@ class CuratedFolder:
         """
         if not self.problems.exists():
             return None
+        if not self.inputs.exists():
+            raise InputError(
+                f"{self.problems}: exists, and curate did not write it; give another folder"
+            )
         held = read_json(self.inputs)
         if held != inputs:
             differing = ", ".join(sorted(different_keys(held, inputs))[:5])

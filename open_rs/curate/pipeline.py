@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -47,15 +48,13 @@ def curate(
 ) -> Row:
     """Curate the sources of `recipe` into the folder `out`; returns the summary that it writes.
 
-    `open_sampler` is called where a `pass_rate` filter is reached, and left after it; without such
-    a filter no model is loaded. `prompter`, or else that sampler's, drops prompts over the limit.
-    A whole output of the same inputs is reused; an output is written whole or not at all.
+    `open_sampler` (the recipe's model where none is given) is entered where a `pass_rate` filter is
+    reached, and left after it; without such a filter no model is loaded. `prompter`, or else that
+    sampler's, drops prompts over the limit. A whole output of the same inputs is reused; an output
+    is written whole or not at all.
     """
     if not recipe.sources:
         raise InputError("sources is empty; add [[sources]] with path, hub or task to the recipe")
-    sampled = any(isinstance(spec, PassRateFilter) for spec in recipe.filters)
-    if sampled and open_sampler is None:
-        raise ValueError("a pass_rate filter needs open_sampler")
     folder = CuratedFolder(out)
     inputs = curation_inputs(recipe, limited=prompter is not None)
     done = folder.finished(inputs)
@@ -64,11 +63,17 @@ def curate(
         return done
     funnel = Funnel(*read_sources(recipe))
     journal = PassRateJournal(folder.pass_rates)
-    run_filters(recipe, funnel, journal, open_sampler, prompter)
+    run_filters(recipe, funnel, journal, open_sampler or partial(model_sampler, recipe), prompter)
     refuse_unusable(funnel)
     journal.tidy()
     folder.write(funnel.kept, funnel.manifest(), funnel.summary(), inputs)
     return funnel.summary()
+
+
+def model_sampler(recipe: Recipe) -> AbstractContextManager[GradedSampler]:
+    from open_rs.rollout.build import open_sampler
+
+    return open_sampler(recipe)
 
 
 def read_sources(recipe: Recipe) -> tuple[list[Problem], dict[str, int]]:
@@ -164,17 +169,18 @@ def run_filters(
     recipe: Recipe,
     funnel: Funnel,
     journal: PassRateJournal,
-    open_sampler: OpenSampler | None,
+    open_sampler: OpenSampler,
     prompter: Prompter | None,
 ) -> None:
     """Each filter in turn. The prompt limit comes before the first pass rate, else at the end."""
     limited = False
     for spec in recipe.filters:
+        if not funnel.kept:
+            return
         if not isinstance(spec, PassRateFilter):
             name = spec.function if isinstance(spec, CustomFilter) else spec.type
             funnel.apply(name, verdicts(funnel.kept, spec, recipe))
             continue
-        assert open_sampler is not None
         with open_sampler() as sampler:
             if not limited:
                 funnel.apply(PROMPT_LIMIT, prompt_limit(funnel.kept, sampler.prompter))

@@ -32,7 +32,7 @@ DEFECT_SHARES = {
     "held_out": 0.06,  # a held-out problem, altered in the same way
     "trivial": 0.10,  # one operation: the model always solves it, so that it teaches nothing
 }
-BAD_GOLDS = ("\\frac{", "", "see above")
+BAD_GOLDS = ("\\frac{", "", "\\text{}")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,88 @@
+"""A scripted engine behind the real prompts and the real grader, and short ways to problems."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
+
+from open_rs.grade import Grader
+from open_rs.problems import Problem
+from open_rs.prompts import Prompter
+from open_rs.recipe import PromptRecipe
+from open_rs.rollout.graded import GradedSampler
+from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
+
+Script = Callable[[Problem, int], str]
+
+
+class Killed(BaseException):
+    """Stands for a kill in mid-sampling."""
+
+
+class ScriptedEngine:
+    """Says what `script(problem, sample)` says, and remembers what it was asked."""
+
+    name = "scripted"
+    stats: EngineStats | None = None
+
+    def __init__(self, script: Script, killed_after: int | None = None) -> None:
+        self.script = script
+        self.killed_after = killed_after
+        self.asked: list[tuple[str, int]] = []
+        self.calls: list[dict[str, Any]] = []
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        group_size: int,
+        params: SamplingParams,
+        seed: int,
+        step: int = 0,
+        on_finished: Callable[[Prompt, Rollout], None] | None = None,
+    ) -> list[RolloutGroup]:
+        self.calls.append({"params": params, "seed": seed, "step": step})
+        groups = [RolloutGroup(one.problem, one.prompt_ids, []) for one in prompts]
+        for sample in reversed(range(group_size)):  # the last first: any order may happen
+            for prompt, group in zip(prompts, groups, strict=True):
+                if len(self.asked) == self.killed_after:
+                    raise Killed
+                self.asked.append((prompt.problem.id, sample))
+                text = self.script(prompt.problem, sample)
+                rollout = Rollout([1], [0.0], text, "stop", sample)
+                group.rollouts.insert(0, rollout)
+                if on_finished is not None:
+                    on_finished(prompt, rollout)
+        return groups
+
+    def load_weights(self, model: Any) -> None:
+        raise AssertionError("curation does not change weights")
+
+
+def byte_prompter(max_prompt_tokens: int = 512) -> Prompter:
+    """One token per byte of the problem: the template adds nothing."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    tokenizer.chat_template = "{{ messages[-1]['content'] }}"
+    return Prompter(tokenizer, PromptRecipe(max_prompt_tokens=max_prompt_tokens))
+
+
+def sampler_of(engine: ScriptedEngine, max_prompt_tokens: int = 512) -> Callable[[], Any]:
+    """What `curate` takes as open_sampler."""
+
+    @contextmanager
+    def open_sampler() -> Iterator[GradedSampler]:
+        with Grader() as grader:
+            yield GradedSampler(engine, grader, byte_prompter(max_prompt_tokens))
+
+    return open_sampler
+
+
+def problem(id_: str, text: str = "", answer: str = "1", solution: str = "") -> Problem:
+    return Problem(id_, text or f"problem {id_}", answer, solution)
