@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
+from math import inf
 from typing import Any
 
+from transformers import MODEL_FOR_MASKED_LM_MAPPING
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from open_rs.errors import InputError
@@ -39,8 +41,11 @@ def check_model(model: Any) -> Fit:
     if missing:
         raise InputError(f"{name}.forward takes no {missing[0]}, which is needed; {ELSEWHERE}")
     config = model.config.get_text_config(decoder=True)
+    check_causal(name, config)
     if getattr(config, "alibi", False):
         raise InputError(f"{name} places tokens by ALiBi, not by position ids; {ELSEWHERE}")
+    if config.model_type == "gpt_neo":
+        raise InputError(f"{name} adds a mask of its own by cache length; {ELSEWHERE}")
     attention = config._attn_implementation
     if attention not in ("sdpa", "eager"):
         raise InputError(
@@ -53,6 +58,17 @@ def check_model(model: Any) -> Fit:
         vocab_size=model.get_input_embeddings().weight.shape[0],
         keeps_logits="logits_to_keep" in accepted,
     )
+
+
+def check_causal(name: str, config: Any) -> None:
+    """Refuse models in which a token sees what comes after it, so that no cache can be right."""
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not config.is_decoder:
+        raise InputError(
+            f"{name} attends in both directions; set is_decoder in its config.json if it was "
+            "trained as a causal LM, or use another model"
+        )
+    if getattr(config, "use_bidirectional_attention", None) in (True, "all"):
+        raise InputError(f"{name} attends in both directions; use a causal LM")
 
 
 def attention_windows(base: Any, config: Any) -> dict[str, int | None]:
@@ -101,7 +117,7 @@ def check_params(group_size: int, params: SamplingParams) -> None:
             params.max_completion_tokens >= 1,
             "at least 1",
         ),
-        ("temperature", params.temperature, params.temperature >= 0, "0 (greedy) or above"),
+        ("temperature", params.temperature, 0 <= params.temperature < inf, "0 (greedy) or above"),
         ("top_p", params.top_p, 0 < params.top_p <= 1, "above 0 and at most 1"),
         ("top_k", params.top_k, params.top_k >= 0, "0 (off) or above"),
         ("stop", params.stop, all(params.stop), "non-empty strings"),
@@ -131,8 +147,9 @@ def check_prompts(prompts: Sequence[Prompt], params: SamplingParams, fit: Fit) -
                 f"lower rollout.max_completion_tokens to {max(fit.context - length, 0)} "
                 "or drop the problem"
             )
-        if not 0 <= min(prompt.prompt_ids) <= max(prompt.prompt_ids) < fit.vocab_size:
+        outside = [token for token in prompt.prompt_ids if not 0 <= token < fit.vocab_size]
+        if outside:
             raise InputError(
-                f"problem {name!r}: prompt token {max(prompt.prompt_ids)} is outside the model's "
+                f"problem {name!r}: prompt token {outside[0]} is outside the model's "
                 f"vocabulary of {fit.vocab_size}; use the model's own tokenizer"
             )

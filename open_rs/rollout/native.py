@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from open_rs.errors import GuardStop, InputError
+from open_rs.rollout.decoder import decoder_of
 from open_rs.rollout.fit import check_model, check_params, check_prompts
-from open_rs.rollout.noise import stream_key
+from open_rs.rollout.noise import NoiseAhead, stream_key
 from open_rs.rollout.prefill import Prefill
 from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
 from open_rs.rollout.slots import BROKEN, ENDED, ENDER, Row, Slots
@@ -107,25 +108,33 @@ class NativeEngine:
         step: int,
     ) -> Iterator[tuple[int, Rollout]]:
         """(prompt index, rollout) as they end: fill the slots, decode, refill."""
-        pending = deque(pending_rows(prompts, group_size, seed, step))
+        pending = deque(pending_rows(prompts, group_size))
         if not pending:
             return
+        noise = NoiseAhead(
+            [stream_key(seed, step, prompts[row.prompt].problem.id) for row in pending],
+            [row.sample for row in pending],
+            params.max_completion_tokens,
+            self.model.device,
+        )
         stops = self._stop_strings(params.stop)
         extra = {"logits_to_keep": 1} if self.fit.keeps_logits else {}
         prefill = Prefill(self.model, prompts, group_size, extra)
+        capacity = max(len(p.prompt_ids) for p in prompts) + params.max_completion_tokens
         slots = Slots(
             self.model,
             slots=min(self.max_slots, len(pending)),
-            capacity=max(len(p.prompt_ids) for p in prompts) + params.max_completion_tokens,
+            capacity=capacity,
             params=params,
             codes=self._token_codes(stops),
             windows=self.fit.windows,
+            decoder=decoder_of(self.model, self.fit.windows, capacity),
         )
         free = list(range(min(self.max_slots, len(pending))))
         while True:
             refilled = free[: len(pending)]
             if refilled:
-                slots.put(refilled, [pending.popleft() for _ in refilled], prefill)
+                slots.put(refilled, [pending.popleft() for _ in refilled], prefill, noise)
             slots.remove(free[len(refilled) :])
             if not slots.rows:
                 return
@@ -167,16 +176,21 @@ class NativeEngine:
         codes = torch.zeros(self.fit.vocab_size, dtype=torch.uint8)
         if stops is not None:
             codes[stops.enders] = ENDER
-        codes[self.eos_token_ids] = ENDED
+        for token in self.eos_token_ids:
+            if not 0 <= token < self.fit.vocab_size:
+                raise InputError(
+                    f"EOS token {token} is outside the model's vocabulary of "
+                    f"{self.fit.vocab_size}; use the model's own tokenizer"
+                )
+            codes[token] = ENDED
         return codes
 
 
-def pending_rows(prompts: Sequence[Prompt], group_size: int, seed: int, step: int) -> Iterator[Row]:
+def pending_rows(prompts: Sequence[Prompt], group_size: int) -> Iterator[Row]:
     """The rollouts to draw, problem by problem."""
     for index, prompt in enumerate(prompts):
-        key = stream_key(seed, step, prompt.problem.id)
         for sample in range(group_size):
-            yield Row(index, sample, prompt.prompt_ids[-1], len(prompt.prompt_ids), key)
+            yield Row(index, sample, prompt.prompt_ids[-1], len(prompt.prompt_ids))
 
 
 @contextmanager

@@ -32,9 +32,8 @@ class Rollout:
     """One sampled completion and, after scoring, what was made of it."""
 
     completion_ids: list[int]  # includes the EOS token when the model wrote one
-    engine_logprobs: list[
-        float
-    ]  # one per completion id, under the distribution that was sampled from
+    # one per completion id, of log_softmax(logits / temperature), before top-k and top-p
+    engine_logprobs: list[float]
     completion: str  # decoded without special tokens
     finish_reason: FinishReason
     sample: int = 0  # index within its group
