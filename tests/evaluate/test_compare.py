@@ -1,0 +1,289 @@
+"""The paired comparison: by hand, against scipy, on degenerate data, from files, with refusals."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from open_rs.errors import InputError
+from open_rs.evaluate.compare import IMPROVED, NOISE, WORSE, compare, paired_difference, verdict_of
+from open_rs.evaluate.records import scores_of, write_evaluation
+
+FINGERPRINT = {
+    "problems": "aa",
+    "prompt": "bb",
+    "sampling": {"temperature": 0.6, "top_p": 0.95},
+    "num_samples": 4,
+    "seed": 0,
+    "engine": "native",
+    "dtype": "float32",
+    "device": "cpu",
+    "grader_policy": "1",
+    "versions": {"torch": "2.13.0"},
+}
+
+
+def evaluation(folder: Path, samples: dict[str, list[bool | None]], **fingerprint: Any) -> Path:
+    """A finished evaluation with these verdicts by problem."""
+    rows = [
+        {
+            "problem_id": problem,
+            "sample": sample,
+            "completion": "",
+            "num_tokens": 1,
+            "finish_reason": "stop",
+            "outcome": {True: "correct", False: "wrong", None: "timeout"}[correct],
+            "extracted": "1",
+            "correct": correct,
+            "seed": 0,
+            "policy_version": "1",
+        }
+        for problem, verdicts in samples.items()
+        for sample, correct in enumerate(verdicts)
+    ]
+    k = len(next(iter(samples.values())))
+    summary = {
+        "name": folder.name,
+        "step": 0,
+        "num_problems": len(samples),
+        "num_samples": k,
+        "scores": scores_of(rows, num_samples=k, confidence=0.95),
+        "fingerprint": FINGERPRINT | fingerprint,
+    }
+    write_evaluation(folder, rows, summary)
+    return folder
+
+
+def test_difference_by_hand() -> None:
+    # d = .25; squares .5625 + 3 * .0625 + 1 / 1^2 = 1.75; error = sqrt(1.75 / 3 / 4) = .381881;
+    # t(3) = 3.182446, half = 1.215316; high is cut at 1.
+    # p: t = .654654; with 3 degrees of freedom, u = t / sqrt(3) = .377964,
+    # p = 1 - (2 / pi) (u / (1 + u^2) + atan u) = 1 - (2 / pi) (.330719 + .361367) = .559405
+    found, p_value = paired_difference(np.array([1.0, 0.0, 0.0, 0.0]), 1, 0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((0.25, -0.965316, 1.0), abs=1e-5)
+    assert p_value == pytest.approx(0.559405, abs=1e-5)
+
+
+def test_with_many_samples_it_is_the_paired_t_test() -> None:
+    rng = np.random.default_rng(0)
+    before, after = rng.random(40), rng.random(40)
+    found, p_value = paired_difference(after - before, 10**9, 0.9)
+    oracle = stats.ttest_rel(after, before)
+    ends = oracle.confidence_interval(0.9)
+    assert p_value == pytest.approx(oracle.pvalue, rel=1e-9)
+    assert (found.low, found.high) == pytest.approx((ends.low, ends.high), abs=1e-9)
+
+
+def test_no_change_at_all_is_not_certainty() -> None:
+    # q = 1 - .025^(1/30) = 1 - exp(-.122963) = .115703
+    found, p_value = paired_difference(np.zeros(30), 16, 0.95)
+    assert (found.low, found.high) == pytest.approx((-0.115703, 0.115703), abs=1e-6)
+    assert p_value == 1.0
+    assert verdict_of(found.low, found.high) == NOISE
+
+
+def test_the_same_change_everywhere() -> None:
+    # All four problems from wrong to right: the sign test's p is 2 / 2^4 = .125, so no verdict.
+    found, p_value = paired_difference(np.ones(4), 1, 0.95)
+    assert p_value == pytest.approx(0.125, abs=1e-12)
+    assert verdict_of(found.low, found.high) == NOISE
+    found, p_value = paired_difference(np.full(30, -1.0), 1, 0.95)
+    assert p_value == pytest.approx(2 / 2**30, rel=1e-9)
+    assert (found.low, found.high) == pytest.approx((-1.0, -1 + 2 * 0.115703), abs=1e-5)
+    assert verdict_of(found.low, found.high) == WORSE
+
+
+def test_one_problem_decides_nothing() -> None:
+    found, p_value = paired_difference(np.array([1.0]), 64, 0.95)
+    assert p_value == 1.0 and verdict_of(found.low, found.high) == NOISE
+
+
+@pytest.mark.parametrize("n", [10, 30, 40, 64])
+def test_false_improved_by_enumeration_with_one_sample_each(n: int) -> None:
+    """Every table of c changed problems, g of them gains, at every share of problems that change.
+
+    Two draws from one rate p differ with probability 2 p (1 - p) <= 1/2, up or down alike.
+    """
+    improved = np.zeros(n + 1)  # by c: chance that the gains g ~ Binomial(c, 1/2) look improved
+    for c in range(n + 1):
+        for g in range(c + 1):
+            differences = np.repeat([1.0, -1.0, 0.0], [g, c - g, n - c])
+            if paired_difference(differences, 1, 0.95)[0].low > 0:
+                improved[c] += stats.binom.pmf(g, c, 0.5)
+    shares = np.linspace(0.005, 0.5, 100)
+    rates = [improved @ stats.binom.pmf(np.arange(n + 1), n, share) for share in shares]
+    assert max(rates) <= 0.025
+    assert n < 30 or max(rates) >= 0.02  # and it is not just blind
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(1, 8).flatmap(
+        lambda k: st.tuples(st.just(k), st.lists(st.integers(-k, k), min_size=1, max_size=40))
+    ),
+    st.sampled_from([0.8, 0.95, 0.99]),
+)
+def test_interval_and_p_value_agree(case: tuple[int, list[int]], confidence: float) -> None:
+    k, steps = case
+    differences = np.array(steps) / k
+    found, p_value = paired_difference(differences, k, confidence)
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert found.low < found.high and 0 <= p_value <= 1
+    if abs(p_value - (1 - confidence)) > 1e-9:
+        assert (p_value < 1 - confidence) == (verdict_of(found.low, found.high) != NOISE)
+    swapped, p_swapped = paired_difference(-differences, k, confidence)
+    assert (swapped.low, swapped.high) == pytest.approx((-found.high, -found.low), abs=1e-12)
+    assert p_swapped == pytest.approx(p_value, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "k"), [(30, 1), (30, 4), (200, 4)])
+def test_a_model_against_itself_seldom_improves(n: int, k: int) -> None:
+    # 3 x 1,000 comparisons, one-sided level 2.5 %: 3.4 % is three standard errors above it.
+    rng = np.random.default_rng([n, k])
+    improved = 0
+    for mean in (0.29, 0.65, 0.83):
+        rates = rng.beta(0.8 * mean, 0.8 * (1 - mean), size=(1000, n))
+        differences = (rng.binomial(k, rates) - rng.binomial(k, rates)) / k
+        improved += sum(paired_difference(one, k, 0.95)[0].low > 0 for one in differences)
+    assert 0.001 <= improved / 3000 <= 0.034
+
+
+def test_verdicts() -> None:
+    assert verdict_of(0.01, 0.2) == IMPROVED
+    assert verdict_of(-0.2, -0.01) == WORSE
+    assert verdict_of(-0.01, 0.2) == verdict_of(0.0, 0.2) == verdict_of(-0.2, 0.0) == NOISE
+
+
+def test_folders_are_paired_by_problem_whatever_their_order(tmp_path: Path) -> None:
+    old = {"a": [True, False], "b": [False, False], "c": [True, True], "d": [False, True]}
+    new = {"d": [True, True], "c": [True, True], "b": [True, False], "a": [True, False]}
+    found = compare(
+        evaluation(tmp_path / "test-000000", old), evaluation(tmp_path / "test-000040", new)
+    )
+    # differences by problem: 0, .5, 0, .5; unpaired they would be 0.5, 0.5, 0, -0.5 of other pairs
+    expected, p_value = paired_difference(np.array([0.0, 0.5, 0.0, 0.5]), 2, 0.95)
+    assert (found["before"], found["after"]) == ("test-000000", "test-000040")
+    assert found["difference"]["value"] == 0.25
+    assert found["difference"]["low"] == pytest.approx(expected.low, abs=1e-12)
+    assert found["p_value"] == pytest.approx(p_value, abs=1e-12)
+    assert (found["num_problems"], found["num_samples"], found["left_out"]) == (4, 2, 0)
+    assert found["scores"]["before"]["pass@1"]["value"] == 0.5
+    assert found["scores"]["after"]["pass@1"]["value"] == 0.75
+    assert found["scores"]["after"]["pass@2"]["value"] == 1.0
+    assert found["verdict"] == NOISE
+    json.dumps(found, allow_nan=False)
+
+
+def test_undecided_samples_count_neither_way(tmp_path: Path) -> None:
+    old = {"a": [True, None], "b": [False, True], "c": [None, None]}
+    new = {"a": [False, True], "b": [None, True], "c": [True, True]}
+    found = compare(evaluation(tmp_path / "old", old), evaluation(tmp_path / "new", new))
+    # a: 1 -> 1/2, b: 1/2 -> 1, c has no verdict before
+    assert (found["num_problems"], found["left_out"]) == (2, 1)
+    assert found["difference"]["value"] == pytest.approx(0.0, abs=1e-15)
+    assert found["scores"]["after"]["pass@1"]["value"] == 0.75
+
+
+def test_different_problems_are_refused_and_the_first_ten_named(tmp_path: Path) -> None:
+    old = {f"p{number:02d}": [True] for number in range(14)}
+    new = {f"p{number:02d}": [True] for number in range(2, 15)}
+    with pytest.raises(InputError) as caught:
+        compare(evaluation(tmp_path / "old", old), evaluation(tmp_path / "new", new))
+    assert "different problems, 3 of them: p00 (only in" in str(caught.value)
+    assert "p01 (only in" in str(caught.value) and "p14 (only in" in str(caught.value)
+    many = {f"q{number:02d}": [True] for number in range(30)}
+    with pytest.raises(InputError, match=r"44 of them: p00 .*p09 \(only in [^)]*\), \.\.\.;"):
+        compare(tmp_path / "old", evaluation(tmp_path / "other", many))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            {"sampling": {"temperature": 1.0, "top_p": 0.95}},
+            r"sampling.temperature \(0.6 and 1.0\)",
+        ),
+        ({"grader_policy": "2"}, r"grader_policy \('1' and '2'\)"),
+        ({"prompt": "cc"}, "prompt"),
+        ({"problems": "cc"}, "problems"),
+        ({"engine": "vllm"}, "engine"),
+        ({"dtype": "bfloat16"}, "dtype"),
+        ({"benchmark": "aime24"}, r"benchmark \(None and 'aime24'\)"),
+    ],
+)
+def test_another_harness_is_refused_and_named(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    same = {"a": [True], "b": [False]}
+    old, new = evaluation(tmp_path / "old", same), evaluation(tmp_path / "new", same, **change)
+    with pytest.raises(InputError, match=f"not measured alike: {told}"):
+        compare(old, new)
+
+
+def test_seed_device_versions_and_sample_count_may_differ(tmp_path: Path) -> None:
+    old = evaluation(tmp_path / "old", {"a": [True] * 4, "b": [False] * 4})
+    new = evaluation(
+        tmp_path / "new",
+        {"a": [True], "b": [True]},
+        **{"seed": 1, "device": "cuda", "versions": {"torch": "3"}, "num_samples": 1},
+    )
+    found = compare(old, new)
+    assert found["num_samples"] == 1 and found["difference"]["value"] == 0.5
+    assert found["scores"]["before"]["pass@1"]["k"] == 4
+
+
+def test_damaged_evaluations_are_refused_with_the_line(tmp_path: Path) -> None:
+    good = evaluation(tmp_path / "good", {"a": [True, True], "b": [False, True]})
+    with pytest.raises(InputError, match=r"nowhere: holds no summary.json"):
+        compare(good, tmp_path / "nowhere")
+    bad = evaluation(tmp_path / "bad", {"a": [True, True], "b": [False, True]})
+    records, lines = bad / "records.jsonl", (bad / "records.jsonl").read_text().splitlines()
+
+    def refused(text: str, message: str) -> None:
+        records.write_text(text)
+        with pytest.raises(InputError, match=message):
+            compare(good, bad)
+
+    refused("\n".join(lines)[:-9], "records.jsonl, line 4: not valid JSON")
+    refused("\n".join(lines[:3]), "holds 3 samples and summary.json counts 4")
+    refused("\n".join([*lines, lines[0]]), "line 5: sample 0 of problem 'a' occurs twice")
+    refused("\n".join([lines[0].replace("true", "1"), *lines[1:]]), "line 1: correct must be true")
+    refused("\n".join([lines[0].replace("true", "NaN"), *lines[1:]]), "line 1: correct must be")
+    refused(lines[0].replace('"a"', "7"), "line 1: problem_id or sample is missing")
+    records.write_text("\n".join(lines))
+    (bad / "summary.json").write_text('{"name": "bad"}')
+    with pytest.raises(InputError, match=r"summary.json: step, num_problems.* missing"):
+        compare(good, bad)
+
+
+def test_nothing_decided_on_both_sides_is_refused(tmp_path: Path) -> None:
+    old = evaluation(tmp_path / "old", {"a": [True], "b": [None]})
+    new = evaluation(tmp_path / "new", {"a": [None], "b": [True]})
+    with pytest.raises(InputError, match="could judge no problem on both sides"):
+        compare(old, new)
+
+
+def test_comparing_needs_no_torch() -> None:
+    code = (
+        "import sys, open_rs.evaluate.compare, open_rs.evaluate.select\n"
+        "heavy = {'torch', 'transformers', 'math_verify', 'scipy.stats'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_small_gain_on_many_problems_by_hand() -> None:
+    # 10 of 200 problems gain one of four samples: d = 1 / 80;
+    # squares 10 / 16 - 200 / 6400 + 1 / 16 = .65625; t = .0125 / sqrt(.65625 / 199 / 200) = 3.078
+    _, p_value = paired_difference(np.repeat([0.25, 0.0], [10, 190]), 4, 0.95)
+    t = 0.0125 / math.sqrt(0.65625 / 199 / 200)
+    assert p_value == pytest.approx(2 * stats.t.sf(t, 199), rel=1e-9)
