@@ -122,6 +122,7 @@ def verdict(data: RunData) -> Row | None:
             _dot("before", pass_1[0], "muted"),
             _dot("after", pass_1[1], "accent"),
         ],
+        "gap": _gap(difference),
     }
 
 
@@ -135,6 +136,20 @@ def _dot(label: str, score: Row, kind: str) -> Row:
         "low": round(low, 2),
         "width": round(high - low, 2),
         "text": percent(score["value"]),
+    }
+
+
+def _gap(difference: Row) -> Row:
+    """The difference with its interval on an axis that is symmetric about zero, as shares of it."""
+    reach = max(0.01, 1.25 * max(abs(difference["low"]), abs(difference["high"])))
+    low, value, high = (50 + 50 * difference[name] / reach for name in ("low", "value", "high"))
+    return {
+        "low": round(low, 2),
+        "value": round(value, 2),
+        "width": round(high - low, 2),
+        "text": points(difference["value"]),
+        "left": points(-reach),
+        "right": points(reach),
     }
 
 
