@@ -61,7 +61,7 @@ def test_undecided_rollouts_leave_mean_and_std_alone():
 @pytest.mark.parametrize(
     "group",
     [
-        [0.1, 0.1, 0.1],  # in float32 the mean of three 0.1 is not 0.1
+        [0.9, 0.9, 0.9],  # in float32 the mean of three 0.9 is not 0.9
         [0.7, 0.7, NAN],
         [NAN, 1.0, NAN],  # one decided
         [NAN, NAN, NAN],
