@@ -1,5 +1,5 @@
-"""Sampling again, from the definitions, in plain Python and float64 numpy: what the engine's tensors
-are compared with. Shares no code with the package.
+"""Sampling again, from the definitions, in plain Python and float64 numpy, to compare the engine's
+tensors with. Shares no code with the package.
 """
 
 import hashlib

@@ -77,7 +77,7 @@ def test_models_without_a_plain_cache_are_refused_by_name(kind, settings, senten
 def test_bidirectional_gemma_is_refused():
     model = build_model("gemma3_text")
     model.config.use_bidirectional_attention = True
-    with pytest.raises(InputError, match="Gemma3ForCausalLM.*both directions"):
+    with pytest.raises(InputError, match=r"Gemma3ForCausalLM.*both directions"):
         check_model(model)
 
 
@@ -96,7 +96,7 @@ def test_attention_without_an_explicit_mask_is_refused(attention):
 
 def test_adapters_of_virtual_tokens_are_refused():
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    with pytest.raises(InputError, match="virtual tokens.*use LoRA"):
+    with pytest.raises(InputError, match=r"virtual tokens.*use LoRA"):
         check_model(get_peft_model(build_model("qwen2"), config))
 
 

@@ -13,6 +13,7 @@ from open_rs.models import add_lora
 from open_rs.recipe import LoraRecipe
 from open_rs.rollout.native import NativeEngine
 from open_rs.rollout.protocol import SamplingParams
+from open_rs.rollout.slots import Slots
 
 LENGTHS = (1, 2, 5, 17, 16, 40, 9)
 MODELS = {
@@ -251,31 +252,31 @@ def test_weights_changed_in_place_and_loaded_weights_are_sampled_from(tokenizer)
 # --- what is computed ------------------------------------------------------------------------
 
 
-class Forwards:
-    """Counts what goes through the embedding: (rows, tokens per row) of each forward."""
+@pytest.fixture
+def decoding_rows(monkeypatch):
+    """The number of live rows of each decoding step, as they happen."""
+    rows, step = [], Slots.step
 
-    def __init__(self, model):
-        self.shapes = []
-        model.get_input_embeddings().register_forward_pre_hook(
-            lambda module, args: self.shapes.append(tuple(args[0].shape))
-        )
+    def counted(self):
+        rows.append(len(self.rows))
+        return step(self)
 
-    def prefilled(self):
-        return sum(rows * tokens for rows, tokens in self.shapes if tokens > 1)
-
-    def decoding_rows(self):
-        return [rows for rows, tokens in self.shapes if tokens == 1]
+    monkeypatch.setattr(Slots, "step", counted)
+    return rows
 
 
 @pytest.mark.parametrize("slots", [3, 64])
-def test_prompts_are_prefilled_once_and_shared_by_their_group(slots, tokenizer):
+def test_prompts_are_prefilled_once_and_shared_by_their_group(slots, tokenizer, decoding_rows):
     model = model_of("qwen2")
     engine = NativeEngine(model, tokenizer, max_slots=slots, eos_token_ids=[])
-    forwards = Forwards(model)
+    fed = []
+    model.get_input_embeddings().register_forward_pre_hook(
+        lambda module, args: fed.append(tuple(args[0].shape))
+    )
     sample(engine, make_prompts([21] * 5), group_size=8, cap=6)
     # 5 prompts of 21 tokens, the last of which is fed as each rollout's first decoding step
-    assert forwards.prefilled() == 5 * 20
-    assert sum(forwards.decoding_rows()) == 5 * 8 * 6
+    assert sum(rows * tokens for rows, tokens in fed if tokens > 1) == 5 * 20
+    assert sum(decoding_rows) == 5 * 8 * 6
     assert engine.stats.prompt_tokens == 5 * 21
     assert engine.stats.completion_tokens == 5 * 8 * 6
     assert engine.stats.seconds > 0
@@ -293,18 +294,16 @@ def scheduled(lengths, slots):
 
 
 @pytest.mark.parametrize("slots", [1, 3, 7, 64])
-def test_freed_slots_are_refilled_at_once_and_the_tail_gets_narrower(slots, tokenizer):
+def test_freed_slots_are_refilled_at_once_and_the_tail_gets_narrower(
+    slots, tokenizer, decoding_rows
+):
     model = model_of("qwen2")
     engine = NativeEngine(model, tokenizer, max_slots=slots, eos_token_ids=range(0, VOCAB, 12))
-    forwards = Forwards(model)
-    groups = sample(engine, make_prompts([4] * 6), group_size=4, cap=40)
+    groups = sample(engine, make_prompts([4] * 6), group_size=3, cap=30)
     lengths = [len(r.completion_ids) for g in groups for r in g.rollouts]
     assert len(set(lengths)) > 6
-    rows = forwards.decoding_rows()
-    assert rows == scheduled(lengths, slots)
-    assert sum(rows) == sum(lengths)  # no row is fed after its end
-    tail = rows[-max(lengths) :] if slots == 64 else rows[-3:]
-    assert tail == sorted(tail, reverse=True)
+    assert decoding_rows == scheduled(lengths, slots)
+    assert sum(decoding_rows) == sum(lengths)  # no row is fed after its end
 
 
 def test_long_and_short_prompts_in_one_batch_of_the_prefill_do_not_mix(tokenizer):
@@ -403,20 +402,22 @@ def test_weights_that_are_not_finite_stop_the_run(value, tokenizer):
 
 def test_one_bad_row_in_one_late_step_stops_the_run(tokenizer):
     model = model_of("qwen2")
-    calls = []
-
-    def spoil(module, args, output):
-        calls.append(1)
-        if len(calls) == 7:
-            output = output.clone()
-            output[1] = float("nan")
-        return output
-
-    model.lm_head.register_forward_hook(spoil)
     engine = NativeEngine(model, tokenizer, eos_token_ids=[])
+    prompts = make_prompts([3, 4, 5])
+    written = ids_by_problem(sample(engine, prompts, cap=20, temperature=0.0))
+    others = {token for prompt in prompts for token in prompt.prompt_ids}
+    others.update(written["p0"][0] + written["p2"][0])
+    first = {token: k for k, token in reversed(list(enumerate(written["p1"][0])))}
+    poison, place = max(
+        ((t, k) for t, k in first.items() if t not in others), key=lambda pair: pair[1]
+    )
+    assert place > 3
+    with torch.no_grad():  # the row that writes this token breaks when the token is fed
+        model.get_input_embeddings().weight[poison] = float("nan")
+    same = sample(engine, prompts, cap=place + 1, temperature=0.0)
+    assert ids_by_problem(same) == {name: [ids[0][: place + 1]] for name, ids in written.items()}
     with pytest.raises(GuardStop, match="not finite"):
-        sample(engine, make_prompts([3, 4, 5]), cap=20, temperature=0.0)
-    assert len(calls) == 7
+        sample(engine, prompts, cap=place + 2, temperature=0.0)
 
 
 def test_gradients_are_not_recorded_and_later_training_works(tokenizer):

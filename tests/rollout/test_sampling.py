@@ -160,7 +160,7 @@ def test_inputs_are_left_alone_and_half_precision_is_raised():
     st.integers(0, 2**32 - 1),
 )
 def test_the_float_caveat(values, uniform, seed):
-    """Logits that move by 1e-6 change the token only where the uniform lies that close to a border."""
+    """Logits that move by 1e-6 change the token only if the uniform lies that near a border."""
     logits = torch.tensor([values])
     cumulative = np.cumsum(probabilities(logits[0].numpy(), 1.0))
     assume(np.abs(cumulative[:-1] - uniform).min() > 5e-6)
