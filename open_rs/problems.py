@@ -34,13 +34,12 @@ def problem_id(problem: str, answer: str) -> str:
 
 
 def open_text(path: Path) -> Iterator[str]:
-    """The lines of a text file or of a gzipped one."""
-    with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8") as lines
-    ):
-        yield from lines
+    """The lines of a text file or of a gzipped one, decoded one by one: what is not UTF-8 is met at
+    its own line.
+    """
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        for line in lines:
+            yield line.decode("utf-8")
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
