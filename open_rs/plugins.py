@@ -50,7 +50,7 @@ def import_user_module(name: str, module_name: str) -> Any:
             f"{name!r}: no module {error.name} here ({here}) or installed; "
             "run the command from the folder that holds it, or correct the name"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends with sys.exit, too
         raise InputError(
             f"{name!r}: importing {module_name} raised {type(error).__name__}: {error}; mend it"
         ) from error

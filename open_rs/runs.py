@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,28 +105,33 @@ def training_source(recipe: Recipe, run: RunFolder) -> Source:
 
 
 def different_keys(left: Any, right: Any, prefix: str = "") -> Iterator[str]:
-    """The dotted paths at which two resolved recipes differ."""
+    """The dotted paths at which two resolved recipes differ; a missing key is not a null one."""
     if isinstance(left, dict) and isinstance(right, dict):
         for key in left.keys() | right.keys():
-            yield from different_keys(
-                left.get(key), right.get(key), f"{prefix}.{key}" if prefix else key
-            )
+            path = f"{prefix}.{key}" if prefix else key
+            if key in left and key in right:
+                yield from different_keys(left[key], right[key], path)
+            else:
+                yield path
     elif left != right:
         yield prefix
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write whole or not at all: a temporary neighbour, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:  # an interrupt, too, leaves nothing behind
+            temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
         ) from error
@@ -159,9 +165,9 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     """One more line; a torn one before it (a kill in mid-write) is cut off first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("r+b" if path.exists() else "w+b") as file:
             file.seek(0, os.SEEK_END)
             size = file.tell()
@@ -182,41 +188,34 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; is this a run folder of open-rs?") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file that a run appends to; empty where it is missing, a torn last line is left
-    out.
+    """The rows of a file that a run appends to; empty where it is missing.
+
+    What follows the last newline was torn by a kill and is left out, as `append_jsonl` cuts it off.
     """
     if not path.exists():
         return []
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        lines = file.read().split("\n")
+    try:
+        content = path.read_bytes()
+        lines = (gzip.decompress(content) if path.suffix == ".gz" else content).split(b"\n")[:-1]
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); restore or remove it") from None
     rows = []
     for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
-                raise InputError(
-                    f"{path}, line {number}: not valid JSON; the file was changed by hand?"
-                ) from None
+            if line:
+                rows.append(json.loads(line))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            raise InputError(
+                f"{path}, line {number}: not valid JSON; the file was changed by hand?"
+            ) from None
     return rows
-
-
-def read_metrics(run: RunFolder) -> list[dict[str, Any]]:
-    """metrics.jsonl with one row a step: a validation score is a line of its own, written after the
-    checkpoint that it belongs to, and is put together here with the step's other figures.
-    """
-    steps: dict[int, dict[str, Any]] = {}
-    for row in read_log(run.metrics):
-        steps.setdefault(row["step"], {}).update(row)
-    return list(steps.values())
 
 
 def truncate_log(path: Path, step: int) -> None:
