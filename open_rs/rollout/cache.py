@@ -4,7 +4,7 @@ S slots, n live ones (always the first n), H key-value heads, L positions, D hea
 sees a `Cache` of which it gets the first n slots and the first `frame.length` positions.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,20 @@ class Frame:
     rows: Tensor  # int64 [n], 0..n-1
     positions: Tensor  # int64 [n], where each live slot writes its token of this step
     length: int = 0  # attention reads positions 0..length-1
+    lines: dict[int, Tensor] = field(default_factory=dict)  # by H; see `written_lines`
+
+    def at(self, rows: Tensor, positions: Tensor, length: int) -> None:
+        """Start a step."""
+        self.rows, self.positions, self.length = rows, positions, length
+        self.lines.clear()
+
+    def written_lines(self, heads: int) -> Tensor:
+        """Where this step writes in a layer seen as [S * H * L, D]: int64 [n * H], made once."""
+        if heads not in self.lines:
+            head = torch.arange(heads, device=self.rows.device)
+            lines = (self.rows[:, None] * heads + head) * self.capacity + self.positions[:, None]
+            self.lines[heads] = lines.flatten()
+        return self.lines[heads]
 
 
 class SlotLayer(CacheLayerMixin):
@@ -53,10 +67,11 @@ class SlotLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
-        rows, positions = self.frame.rows, self.frame.positions
-        self.keys[rows, :, positions] = key_states[:, :, 0]
-        self.values[rows, :, positions] = value_states[:, :, 0]
-        n, length = len(rows), self.frame.length
+        n, heads, _, size = key_states.shape
+        lines, length = self.frame.written_lines(heads), self.frame.length
+        self.keys.view(-1, size).index_copy_(0, lines, key_states.reshape(-1, size))
+        size = value_states.shape[-1]
+        self.values.view(-1, size).index_copy_(0, lines, value_states.reshape(-1, size))
         return self.keys[:n, :, :length], self.values[:n, :, :length]
 
     def get_seq_length(self) -> int:

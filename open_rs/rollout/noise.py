@@ -7,6 +7,7 @@ before, nor on a restart.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)  # the golden ratio and sqrt(3) - 1, added to the key at each round
 WORD = 0xFFFFFFFF
+CHUNK = 2**16  # uniforms made at a time by NoiseAhead
 
 
 def philox4x32(counter: Tensor, key: Tensor) -> Tensor:
@@ -49,3 +51,44 @@ def uniforms(key: Tensor, sample: Tensor, position: Tensor) -> Tensor:
     zero = torch.zeros_like(sample)
     word = philox4x32(torch.stack((position, sample, zero, zero)), key)[0]
     return (word.double() + 0.5) * 2.0**-32
+
+
+class NoiseAhead:
+    """The uniforms of a call's rows, handed out in the order of the rows.
+
+    One Philox call costs some eighty small operations however few numbers it makes, so they are
+    made for every position of many rows at once.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[tuple[int, int]],
+        samples: Sequence[int],
+        length: int,
+        device: torch.device,
+    ) -> None:
+        """`keys`, `samples`: of all rows; `length`: positions wanted of each."""
+        self.keys, self.samples = keys, samples
+        self.positions = torch.arange(length, device=device)
+        self.ready = torch.empty(0, length, dtype=torch.float64, device=device)
+        self.made = 0
+
+    def take(self, count: int) -> Tensor:
+        """float64 [count, length] for the next `count` rows."""
+        while len(self.ready) < count:
+            chunk = max(CHUNK // len(self.positions), 1)
+            keys = self.keys[self.made : self.made + chunk]
+            if not keys:
+                raise IndexError("more rows of noise were asked for than were announced")
+            self.ready = torch.cat((self.ready, self._make(keys)))
+            self.made += len(keys)
+        taken, self.ready = self.ready[:count], self.ready[count:]
+        return taken
+
+    def _make(self, keys: Sequence[tuple[int, int]]) -> Tensor:
+        """float64 [len(keys), length]."""
+        device, length = self.positions.device, len(self.positions)
+        samples = self.samples[self.made : self.made + len(keys)]
+        key = torch.tensor(keys, device=device).T.repeat_interleave(length, dim=1)
+        sample = torch.tensor(samples, device=device).repeat_interleave(length)
+        return uniforms(key, sample, self.positions.repeat(len(keys))).view(-1, length)

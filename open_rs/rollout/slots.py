@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from open_rs.rollout.cache import SlotCache
-from open_rs.rollout.noise import uniforms
+from open_rs.rollout.decoder import Decoder
+from open_rs.rollout.noise import NoiseAhead
 from open_rs.rollout.prefill import Prefill
 from open_rs.rollout.protocol import SamplingParams
 from open_rs.rollout.sampling import draw
@@ -20,6 +21,7 @@ from open_rs.rollout.sampling import draw
 # Why a row is looked at after a step; a row with code 0 just goes on.
 ENDED, ENDER, BROKEN = 1, 2, 4  # EOS; a token that may complete a stop string; logits not finite
 LENGTH_BLOCK = 16  # attention lengths are rounded up to a multiple of this
+CHECKED_ROWS = 4  # on which a decoder has to agree with the module
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,6 @@ class Row:
     sample: int
     last_token: int  # of the prompt: it is fed as the first decoding step
     prompt_length: int
-    key: tuple[int, int]  # of its noise
 
 
 class Slots:
@@ -45,9 +46,12 @@ class Slots:
         params: SamplingParams,
         codes: Tensor,
         windows: dict[str, int | None],
+        decoder: Decoder | None = None,
     ) -> None:
         """`codes` [V], uint8: what a sampled token means, of ENDED and ENDER."""
         self.model, self.params, self.windows = model, params, windows
+        self.decoder = decoder
+        self.decoder_checked = False
         self.device, self.dtype = model.device, model.dtype
         self.codes = codes.to(self.device)
         self.capacity = capacity
@@ -56,8 +60,7 @@ class Slots:
         self.token = self._zeros(slots)  # what is fed next
         self.position = self._zeros(slots)  # ... at this position
         self.written = self._zeros(slots)  # completion tokens so far
-        self.sample = self._zeros(slots)
-        self.key = self._zeros(slots, 2)
+        self.uniform = torch.zeros(slots, cap, dtype=torch.float64, device=self.device)
         self.ids = self._zeros(slots, cap)
         self.logprobs = torch.zeros(slots, cap, device=self.device)
         self.all_rows = torch.arange(slots, device=self.device)
@@ -73,7 +76,9 @@ class Slots:
     def _index(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.device)
 
-    def put(self, slot_list: Sequence[int], rows: Sequence[Row], prefill: Prefill) -> None:
+    def put(
+        self, slot_list: Sequence[int], rows: Sequence[Row], prefill: Prefill, noise: NoiseAhead
+    ) -> None:
         """Start `rows` in the given slots: freed ones, or those right after the live ones."""
         for slot, row in zip(slot_list, rows, strict=True):
             if slot == len(self.rows):
@@ -83,8 +88,8 @@ class Slots:
         starts = [row.prompt_length - 1 for row in rows]
         self.token[slots] = self._index([row.last_token for row in rows])
         self.position[slots] = self._index(starts)
-        self.sample[slots] = self._index([row.sample for row in rows])
-        self.key[slots] = torch.tensor([row.key for row in rows], device=self.device)
+        if self.params.temperature > 0:  # argmax needs no noise
+            self.uniform[slots] = noise.take(len(rows))
         self.written[slots] = 0
         self.host_position[slot_list] = starts
         self.host_written[slot_list] = 0
@@ -94,20 +99,14 @@ class Slots:
     def step(self) -> np.ndarray:
         """Feed every live row's token and draw the next one. Returns the code of each row [n]."""
         n = len(self.rows)
-        positions, rows = self.position[:n], self.all_rows[:n]
-        logits = self._forward(n)
-        greedy = self.params.temperature == 0.0
+        positions, written, rows = self.position[:n], self.written[:n], self.all_rows[:n]
         ids, logprobs, finite = draw(
-            logits,
-            # argmax needs no noise
-            logits.new_empty(0)
-            if greedy
-            else uniforms(self.key[:n].T, self.sample[:n], self.written[:n]),
+            self._logits(n),
+            self.uniform[rows, written],
             temperature=self.params.temperature,
             top_k=self.params.top_k,
             top_p=self.params.top_p,
         )
-        written = self.written[:n]
         self.ids[rows, written] = ids
         self.logprobs[rows, written] = logprobs
         self.token[:n] = ids
@@ -118,15 +117,38 @@ class Slots:
         codes = torch.where(finite, self.codes[ids], BROKEN)
         return codes.cpu().numpy()  # the only wait for the device in a step
 
-    def _forward(self, n: int) -> Tensor:
-        """Logits [n, V] of the next token of every live row."""
-        frame = self.cache.frame
+    def _logits(self, n: int) -> Tensor:
+        """Logits [n, V] of the next token of every live row.
+
+        The first step also asks the module's own forward about a few rows; a decoder that says
+        something else is dropped.
+        """
+        if self.decoder is None:
+            return self._module_logits(n)
+        if not self.decoder_checked:
+            few = min(n, CHECKED_ROWS)
+            expected = self._module_logits(few)
+        mask = self._mask(n, self._begin(n))
+        logits = self.decoder.logits(self.token[:n], self.position[:n], mask, self.cache)
+        if not self.decoder_checked:
+            self.decoder_checked = True
+            if not same_logits(logits[:few], expected):
+                self.decoder = None
+                return self._module_logits(n)
+        return logits
+
+    def _begin(self, n: int) -> int:
+        """Tell the cache what a step of the first n rows writes and reads; returns the length."""
         longest = int(self.host_position[:n].max()) + 1
-        frame.length = min(-(-longest // LENGTH_BLOCK) * LENGTH_BLOCK, self.capacity)
-        frame.rows, frame.positions = self.all_rows[:n], self.position[:n]
+        length = min(-(-longest // LENGTH_BLOCK) * LENGTH_BLOCK, self.capacity)
+        self.cache.frame.at(self.all_rows[:n], self.position[:n], length)
+        return length
+
+    def _module_logits(self, n: int) -> Tensor:
+        length = self._begin(n)
         output = self.model(
             input_ids=self.token[:n, None],
-            attention_mask=self._mask(n, frame.length),
+            attention_mask=self._mask(n, length),
             position_ids=self.position[:n, None],
             past_key_values=self.cache,
             use_cache=True,
@@ -175,7 +197,7 @@ class Slots:
         source_list = [slot for slot in range(left, len(self.rows)) if slot not in gone]
         if target_list:
             source, target = self._index(source_list), self._index(target_list)
-            for state in (self.token, self.position, self.written, self.sample, self.key):
+            for state in (self.token, self.position, self.written, self.uniform):
                 state[target] = state[source]
             longest = int(self.host_written[source_list].max())
             self.ids[target, :longest] = self.ids[source, :longest]
@@ -186,3 +208,10 @@ class Slots:
             for slot, source_slot in zip(target_list, source_list, strict=True):
                 self.rows[slot] = self.rows[source_slot]
         del self.rows[left:]
+
+
+def same_logits(ours: Tensor, expected: Tensor) -> bool:
+    """Equal up to the dtype's rounding, measured on the largest logit; False for a NaN."""
+    tolerance = 1e-4 if expected.dtype == torch.float32 else 3e-2
+    difference = (ours - expected).abs().amax()
+    return bool(difference <= tolerance * expected.abs().amax().clamp(min=1.0))

@@ -1,0 +1,126 @@
+"""One decoding step of Llama-like models straight on their weights, without a module's Python.
+
+On a small model and a CPU, most of a step is the overhead of transformers' forward. This is the
+same maths in a third of the operations: q, k and v by one product, residuals added inside the
+products, and attention with the query heads of a key-value head as its query rows, so that grouped
+keys and values are never repeated. It reads the very parameters of the module (only q, k, v are
+copied, at each call of `decoder_of`); what it does not know stays with the module's own forward.
+
+n live rows, E hidden size, H key-value heads, A query heads of each, D head size, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from open_rs.rollout.cache import SlotCache
+
+FAMILY = ("LlamaForCausalLM", "Qwen2ForCausalLM")
+STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # frequencies do not depend on the length
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The weights of one transformer block."""
+
+    input_norm: Tensor  # [E]
+    qkv: Tensor  # [(H * A + 2 * H) * D, E]
+    qkv_bias: Tensor | None
+    output: Any  # nn.Linear
+    mlp_norm: Tensor  # [E]
+    gate: Any
+    up: Any
+    down: Any
+
+
+class Decoder:
+    """Logits of the next token of every live row, given its last token and the slot cache."""
+
+    def __init__(self, model: Any, capacity: int) -> None:
+        """`capacity`: positions for which the rotary table is made. Weights are read as they are
+        now; see `decoder_of`.
+        """
+        config, base = model.config, model.model
+        self.eps = config.rms_norm_eps
+        attention = base.layers[0].self_attn
+        self.head_size = attention.head_dim
+        self.scale = attention.scaling
+        self.kv_heads = config.num_key_value_heads
+        self.query_heads = config.num_attention_heads
+        self.embedding, self.norm, self.head = (
+            base.embed_tokens.weight,
+            base.norm.weight,
+            model.lm_head,
+        )
+        self.layers = [layer_weights(block) for block in base.layers]
+        places = torch.arange(capacity, device=self.embedding.device)[None]
+        cos, sin = base.rotary_emb(self.embedding, places)  # [1, capacity, D]
+        half = self.head_size // 2
+        self.cos, self.sin = cos[0], sin[0, :, :half].contiguous()
+
+    def logits(self, token: Tensor, position: Tensor, mask: Tensor, cache: SlotCache) -> Tensor:
+        """token, position: int64 [n]; mask: additive [n, 1, 1, L]. Returns [n, V]."""
+        n, half = len(token), self.head_size // 2
+        heads, rotated = self.kv_heads, self.query_heads + self.kv_heads
+        grouped = (n, heads, self.query_heads // heads, self.head_size)
+        cos, sin = self.cos[position][:, None], self.sin[position][:, None]
+        hidden = F.embedding(token, self.embedding)  # [n, E]
+        for layer, slots in zip(self.layers, cache.slot_layers, strict=True):
+            normed = F.rms_norm(hidden, hidden.shape[-1:], layer.input_norm, self.eps)
+            qkv = F.linear(normed, layer.qkv, layer.qkv_bias).view(n, -1, self.head_size)
+            qk = qkv[:, :rotated]
+            turned = qk * cos
+            turned[..., :half].addcmul_(qk[..., half:], sin, value=-1)
+            turned[..., half:].addcmul_(qk[..., :half], sin)
+            keys, values = slots.update(
+                turned[:, self.query_heads :, None], qkv[:, rotated:, None]
+            )
+            attended = F.scaled_dot_product_attention(
+                turned[:, : self.query_heads].view(grouped), keys, values, mask, scale=self.scale
+            ).reshape(n, -1)
+            hidden = add_linear(hidden, attended, layer.output)
+            normed = F.rms_norm(hidden, hidden.shape[-1:], layer.mlp_norm, self.eps)
+            gated = F.silu(layer.gate(normed), inplace=True).mul_(layer.up(normed))
+            hidden = add_linear(hidden, gated, layer.down)
+        normed = F.rms_norm(hidden, hidden.shape[-1:], self.norm, self.eps)
+        return self.head(normed)
+
+
+def add_linear(hidden: Tensor, inputs: Tensor, linear: Any) -> Tensor:
+    """hidden + linear(inputs), the sum inside the product."""
+    if linear.bias is not None:
+        hidden = hidden + linear.bias
+    return torch.addmm(hidden, inputs, linear.weight.t())
+
+
+def layer_weights(block: Any) -> Layer:
+    attention, mlp = block.self_attn, block.mlp
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    biases = [projection.bias for projection in projections]
+    return Layer(
+        input_norm=block.input_layernorm.weight,
+        qkv=torch.cat([projection.weight for projection in projections]),
+        qkv_bias=None if biases[0] is None else torch.cat(biases),
+        output=attention.o_proj,
+        mlp_norm=block.post_attention_layernorm.weight,
+        gate=mlp.gate_proj,
+        up=mlp.up_proj,
+        down=mlp.down_proj,
+    )
+
+
+def decoder_of(model: Any, windows: dict[str, int | None], capacity: int) -> Decoder | None:
+    """A decoder for exactly the models that it was written for, None for all others."""
+    config = model.config
+    if type(model).__name__ not in FAMILY or type(model).__module__.split(".")[0] != "transformers":
+        return None
+    rope = getattr(config, "rope_parameters", None) or {}
+    linear = [module for name, module in model.named_modules() if name.endswith(("_proj", "head"))]
+    plain = all(type(module) is nn.Linear for module in linear)  # not quantized, no adapter
+    known = config.hidden_act == "silu" and rope.get("rope_type", "default") in STATIC_ROPE
+    if not plain or not known or len(windows) > 1:
+        return None
+    return Decoder(model, capacity)
