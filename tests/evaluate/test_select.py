@@ -1,0 +1,80 @@
+"""The choice of the checkpoint: by validation alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from open_rs.errors import InputError
+from open_rs.evaluate.select import RULE, select_checkpoint
+from open_rs.runs import RunFolder, write_json
+
+
+def scored_run(path: Path, scores: dict[str, float], checkpoints: list[int]) -> RunFolder:
+    run = RunFolder(path)
+    for name, value in scores.items():
+        write_summary(run, name, value)
+    for step in checkpoints:
+        run.checkpoint(step).mkdir(parents=True)
+    return run
+
+
+def write_summary(run: RunFolder, name: str, value: float, **fingerprint: Any) -> None:
+    summary = {
+        "name": name,
+        "step": int(name[-6:]),
+        "num_problems": 10,
+        "num_samples": 4,
+        "scores": {"pass@1": {"value": value, "low": value - 0.1, "high": value + 0.1}},
+        "fingerprint": {"prompt": "aa"} | fingerprint,
+    }
+    write_json(run.evaluation(name) / "summary.json", summary)
+
+
+def test_the_highest_mean_wins_and_the_earliest_of_equals(tmp_path: Path) -> None:
+    scores = {
+        "validation-000010": 0.4,
+        "validation-000020": 0.6,
+        "validation-000030": 0.6,
+        "validation-000040": 0.5,
+    }
+    run = scored_run(tmp_path, scores, [10, 20, 30, 40])
+    assert select_checkpoint(run) == {
+        "step": 20,
+        "pass@1": 0.6,
+        "rule": RULE,
+        "candidates": [
+            {"step": 10, "pass@1": 0.4},
+            {"step": 20, "pass@1": 0.6},
+            {"step": 30, "pass@1": 0.6},
+            {"step": 40, "pass@1": 0.5},
+        ],
+    }
+
+
+def test_test_scores_cannot_change_the_choice(tmp_path: Path) -> None:
+    scores = {"validation-000010": 0.4, "validation-000020": 0.5}
+    run = scored_run(tmp_path, scores, [10, 20])
+    chosen = select_checkpoint(run)
+    write_summary(run, "test-000010", 0.99)
+    write_summary(run, "test-000020", 0.0)
+    assert select_checkpoint(run) == chosen
+
+
+def test_the_start_and_steps_without_a_checkpoint_are_no_candidates(tmp_path: Path) -> None:
+    scores = {"validation-000000": 0.9, "validation-000010": 0.8, "validation-000020": 0.3}
+    run = scored_run(tmp_path, scores, [20])
+    assert select_checkpoint(run)["step"] == 20
+
+
+def test_nothing_to_choose_from(tmp_path: Path) -> None:
+    run = scored_run(tmp_path, {"validation-000000": 0.9, "test-000010": 0.8}, [10])
+    with pytest.raises(InputError, match="no checkpoint with a validation score"):
+        select_checkpoint(run)
+
+
+def test_scores_of_different_harnesses_are_not_ranked(tmp_path: Path) -> None:
+    run = scored_run(tmp_path, {"validation-000010": 0.4}, [10, 20])
+    write_summary(run, "validation-000020", 0.5, prompt="bb")
+    with pytest.raises(InputError, match="not measured alike: prompt"):
+        select_checkpoint(run)
