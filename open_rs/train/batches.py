@@ -3,6 +3,7 @@
 Letters: B rows of a micro-batch, S tokens of prompt + completion + padding, T completion tokens.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -96,8 +97,10 @@ def check_rows(rows: Sequence[Row], max_completion_tokens: int) -> None:
                 f"row {place}: {len(row.completion_ids)} completion tokens, above "
                 f"max_completion_tokens = {max_completion_tokens}"
             )
-        if row.advantage != row.advantage:
-            raise ValueError(f"row {place}: its advantage is NaN; undecided rollouts have 0")
+        if not math.isfinite(row.advantage):
+            raise ValueError(
+                f"row {place}: its advantage is {row.advantage}; undecided rollouts have 0"
+            )
 
 
 def pack(places: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -38,7 +38,7 @@ class ProblemSampler:
         """The next `count` problems, no id twice and none of `exclude`; fewer if there are not so
         many. A problem that is passed over here comes again in the next epoch."""
         taken: dict[str, Problem] = {}
-        available = sum(problem.id not in exclude for problem in self.problems)
+        available = len({problem.id for problem in self.problems} - exclude)
         while len(taken) < min(count, available):
             problem = self._next()
             if problem.id not in exclude:
