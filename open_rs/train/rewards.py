@@ -20,6 +20,9 @@ from open_rs.rollout.protocol import Rollout, RolloutGroup
 
 RewardFunction = Callable[[Rollout, Problem], float | None]
 
+# reward/mean and the like are said of the sum (`metrics.reward_metrics`), so no part may be called so
+TAKEN_NAMES = ("mean", "std", "undecided_frac")
+
 
 class Reward(NamedTuple):
     """A reward ready for use; `name` is its key in `reward_breakdown` and in the metrics."""
@@ -121,12 +124,14 @@ def grade_of(rollout: Rollout) -> Grade:
 def build_rewards(
     specs: Iterable[RewardSpec], *, max_completion_tokens: int, template_opens_think: bool
 ) -> list[Reward]:
-    """The functions that the recipe names. InputError on a bad plug-in or a name used twice."""
+    """The functions that the recipe names. InputError on a bad plug-in or name."""
     rewards = [build_reward(spec, max_completion_tokens, template_opens_think) for spec in specs]
     names = [reward.name for reward in rewards]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two rewards are named {name!r}; remove one or rename its function")
+        if name in TAKEN_NAMES:
+            raise InputError(f"reward/{name} is a metric of the whole reward; rename the function")
     return rewards
 
 
@@ -161,7 +166,7 @@ def build_reward(
 def score(groups: Iterable[RolloutGroup], rewards: Sequence[Reward]) -> ScoreReport:
     """Fill `reward_breakdown` (unweighted) and `reward` (the weighted sum) of every rollout.
 
-    `reward` is None where a part with non-zero weight could not be decided.
+    `reward` is None where a part with non-zero weight could not be decided, or the sum overflows.
     """
     undecided, first_error = 0, None
     for group in groups:
@@ -172,6 +177,9 @@ def score(groups: Iterable[RolloutGroup], rewards: Sequence[Reward]) -> ScoreRep
                 rollout.reward_breakdown[reward.name] = value
                 first_error = first_error or error
             rollout.reward = weighted_sum(rollout.reward_breakdown, rewards)
+            if rollout.reward is not None and not math.isfinite(rollout.reward):
+                first_error = first_error or f"the weighted sum of rewards is {rollout.reward}"
+                rollout.reward = None
             undecided += rollout.reward is None
     return ScoreReport(undecided, first_error)
 
