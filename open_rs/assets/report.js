@@ -25,7 +25,7 @@
     if (unit === "percent") return minus((100 * value).toFixed(1)) + " %";
     if (unit === "seconds") return value.toFixed(value < 10 ? 2 : 1) + " s";
     const size = Math.abs(value);
-    if (value !== 0 && size < 1e-3) return minus(value.toExponential(2));
+    if (value !== 0 && size < 1e-3) return minus(value.toExponential(2).replace(/\.?0+e/, "e"));
     return minus(size >= 1000 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(4))));
   }
 

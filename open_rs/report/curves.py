@@ -85,7 +85,6 @@ CHARTS = (
         "k3 estimate against the frozen start, per token.",
         "number",
         (Line("policy/kl", "KL"),),
-        absent="loss.kl_coef is 0, so no reference model was kept",
     ),
     Chart(
         "engine",
@@ -155,7 +154,7 @@ def curves(data: RunData) -> Row:
         lines = [_series(data.metrics, line) for line in _lines(chart, data)]
         lines = [line for line in lines if line["steps"]]
         if not lines:
-            absent.append({"title": chart.title, "why": chart.absent})
+            absent.append({"title": chart.title, "why": _why_absent(chart, data)})
             continue
         charts.append(
             {
@@ -173,6 +172,12 @@ def curves(data: RunData) -> Row:
             }
         )
     return {"charts": charts, "absent": absent, "events": marks(data), "last_step": data.last_step}
+
+
+def _why_absent(chart: Chart, data: RunData) -> str:
+    if chart.id == "kl" and data.recipe and not data.recipe["loss"]["kl_coef"]:
+        return "loss.kl_coef is 0, so no reference model was kept"
+    return chart.absent
 
 
 def smoothing_window(num_points: int) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 from open_rs.report.format import count, duration, number, percent, points
 from open_rs.report.load import Row, RunData
+from open_rs.runs import different_keys
 
 SIGNS = {"improved": "▲", "worse": "▼", "not distinguishable from noise": "≈"}
 CLASSES = {"improved": "good", "worse": "bad", "not distinguishable from noise": "unsure"}
@@ -229,6 +230,11 @@ def cautions(data: RunData) -> list[str]:
             "completions, not the luck of training. Repeat with other seeds before you publish."
         )
         found += _harness_cautions(data)
+        if data.comparison.get("left_out"):
+            found.append(
+                f"{count(data.comparison['left_out'])} problems are left out of the difference: "
+                "the grader could not judge them on both sides."
+            )
     if (step := data.selected_step) is not None:
         found.append(
             f"The checkpoint of step {step} was chosen on validation problems; "
@@ -266,13 +272,10 @@ def _harness_cautions(data: RunData) -> list[str]:
     )
     if before is None or after is None or before == after:
         return []
-    differing = sorted(
-        key for key in before.keys() | after.keys() if before.get(key) != after.get(key)
-    )
+    differing = ", ".join(sorted(different_keys(before, after)))
     return [
-        "Before and after were not measured alike; they differ in: "
-        + ", ".join(differing)
-        + ". The difference is not a result of training alone."
+        f"Before and after were not measured quite alike; they differ in: {differing}. "
+        "Part of the difference may come from that."
     ]
 
 

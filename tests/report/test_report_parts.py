@@ -67,7 +67,7 @@ def test_unequal_harness_is_named(full: RunData) -> None:
     }
     data = RunData(full.run, comparison=full.comparison, evaluations=evaluations)
     assert "they differ in: engine, temperature." in " ".join(cautions(data))
-    assert "not measured alike" not in " ".join(cautions(full))
+    assert "not measured quite alike" not in " ".join(cautions(full))
 
 
 def test_status_tells_finished_stopped_and_killed_apart(full: RunData) -> None:
@@ -96,7 +96,11 @@ def test_curves_draw_what_is_recorded_and_name_the_rest(full: RunData) -> None:
     assert charts["validation"]["references"][0]["label"] == "before training"
     assert charts["length"]["references"] == [{"label": "cap", "value": 256.0}]
     assert len(charts["length"]["lines"][0]["low"]) == 60
-    assert [one["title"] for one in made["absent"]] == ["KL to the start"]
+    why = "loss.kl_coef is 0, so no reference model was kept"
+    assert made["absent"] == [{"title": "KL to the start", "why": why}]
+    with_kl = {**full.recipe, "loss": {**full.recipe["loss"], "kl_coef": 0.04}}
+    lost = RunData(full.run, recipe=with_kl, metrics=full.metrics)
+    assert curves(lost)["absent"][0]["why"] == "not recorded"
     marked = [(mark["kind"], mark["step"]) for mark in made["events"]]
     assert marked.count(("skipped_step", 17)) == 1  # told by both the event and the metric
     assert ("select", 50) in marked and ("resume", 20) in marked
