@@ -1,7 +1,9 @@
 """Reading a recipe: TOML, overrides, and errors that name the key and the cure."""
 
+import copy
 import difflib
 import json
+import re
 import tomllib
 import types
 from collections.abc import Sequence
@@ -28,6 +30,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         settings = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"recipe {path}: not valid {path.suffix[1:].upper()}: {error}") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"recipe {path}: holds no table of settings but {settings!r:.40}")
     return recipe_from_dict(override(settings, overrides), where=f"recipe {path}")
 
 
@@ -40,10 +44,10 @@ def override(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
     """`settings` with each `a.b.c=value` put in; values are read as TOML, and as text where that
     fails.
     """
-    settings = json.loads(json.dumps(settings))
+    settings = copy.deepcopy(settings)
     for text in overrides:
         key, equals, value = text.partition("=")
-        if not equals or not key.strip():
+        if not equals or not all(key.strip().split(".")):
             raise InputError(
                 f"override {text!r}: write it as key=value, such as train.num_steps=50"
             )
@@ -51,6 +55,8 @@ def override(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
         place: Any = settings
         for part in parents:
             place = _enter(place, part, key)
+        if isinstance(place, dict) and last.isdecimal():
+            raise _no_list(key)
         if isinstance(place, list):
             place[_index(place, last, key)] = _toml_value(value)
         else:
@@ -61,6 +67,8 @@ def override(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
 def _enter(place: Any, part: str, key: str) -> Any:
     if isinstance(place, list):
         return place[_index(place, part, key)]
+    if part.isdecimal():
+        raise _no_list(key)
     below = place.setdefault(part, {})
     if below is None:
         below = place[part] = {}
@@ -69,8 +77,15 @@ def _enter(place: Any, part: str, key: str) -> Any:
     return below
 
 
+def _no_list(key: str) -> InputError:
+    return InputError(
+        f"override {key}: the recipe writes no such list; give the whole list, "
+        "as in rewards='[{type = \"accuracy\"}]'"
+    )
+
+
 def _index(items: list[Any], part: str, key: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
+    if not part.isdecimal() or int(part) >= len(items):
         raise InputError(
             f"override {key}: {part!r} is no index of a list with {len(items)} entries (from 0)"
         )
@@ -99,7 +114,7 @@ def _sentence(error: ValidationError) -> str:
     location = problem["loc"]
     model, path = _resolve(location)
     key = ".".join(path)
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _plain(problem["msg"])
     if problem["type"] == "extra_forbidden":
         near = _nearest(str(location[-1]), model)
         return f"unknown key {key}" + (f"; did you mean {near}?" if near else "")
@@ -112,6 +127,13 @@ def _sentence(error: ValidationError) -> str:
         return f"{key}: missing" + (f" ({doc})" if doc else "")
     shown = "" if isinstance(problem["input"], dict | list) else f" = {problem['input']!r}"
     return f"{key}{shown}: {message[0].lower()}{message[1:]}" + (f" ({doc})" if doc else "")
+
+
+def _plain(message: str) -> str:
+    """A message of pydantic's in the words of TOML."""
+    message = message.removeprefix("Value error, ")
+    message = re.sub(r" or instance of \w+| or object to extract fields from", "", message)
+    return re.sub(r"\b[Tt]uple\b", "list", message.replace("dictionary", "table"))
 
 
 def _kind_sentence(key: str, context: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ class ModelRecipe(Section):
 
     path: str = Field(
         "tiny",
+        min_length=1,
         description='a folder, a hub id, or "tiny" for the model that ships with the package',
     )
     revision: str | None = Field(None, description="the commit of a hub model")
@@ -61,7 +62,7 @@ class PromptRecipe(Section):
     @model_validator(mode="after")
     def holds_problem(self) -> Self:
         if "{problem}" not in self.user:
-            raise ValueError("prompt.user must contain {problem}")
+            raise ValueError("user must contain {problem}, which the problem replaces")
         return self
 
 
@@ -201,9 +202,9 @@ class Recipe(Section):
     """A whole pipeline: curate -> plan -> train -> evaluate -> report."""
 
     name: str = Field(
-        "run", pattern=r"^[A-Za-z0-9._-]+$", description="the run folder is runs/NAME"
+        "run", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="the run folder is runs/NAME"
     )
-    seed: int = Field(0, ge=0, description="of rollouts and of the order of problems")
+    seed: int = Field(0, ge=0, lt=2**32, description="of rollouts and of the order of problems")
     threads: int | None = Field(
         None, ge=1, description="CPU threads of torch; the default is torch's own choice"
     )
@@ -220,6 +221,12 @@ class Recipe(Section):
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe = TrainRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
+
+    @model_validator(mode="after")
+    def something_to_learn(self) -> Self:
+        if all(reward.weight == 0 for reward in self.rewards):
+            raise ValueError("rewards: every weight is 0, so nothing can be learnt; weigh one")
+        return self
 
     @model_validator(mode="after")
     def whole_batches(self) -> Self:

@@ -1,6 +1,6 @@
 """The parts of a recipe that come in kinds: where problems come from, filters, rewards."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,18 +10,36 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def no_switch_for_a_number(cls, settings: Any) -> Any:
+        """pydantic would read true as 1."""
+        for key, value in settings.items() if isinstance(settings, dict) else ():
+            field = cls.model_fields.get(key)
+            if isinstance(value, bool) and field is not None and field.annotation is not bool:
+                raise ValueError(f"{key} should not be true or false")
+        return settings
+
+
+COLUMNS = ("id", "problem", "answer", "solution", "source")
+
 
 class Source(Section):
     """Where problems come from: exactly one of `path`, `hub`, `task`."""
 
     path: str | None = Field(
-        None, description="a .jsonl or .jsonl.gz file, or a folder that holds problems.jsonl"
+        None,
+        min_length=1,
+        description="a .jsonl or .jsonl.gz file, or a folder that holds problems.jsonl",
     )
     hub: str | None = Field(
-        None, description="a data set id on the Hugging Face hub, or a folder that `datasets` loads"
+        None,
+        min_length=1,
+        description="a data set id on the Hugging Face hub, or a folder that `datasets` loads",
     )
     task: str | None = Field(
         None,
+        min_length=1,
         description='a procedural source: "arithmetic", "arithmetic_raw", or "module:function"',
     )
     split: str = Field("train", description="the split of a hub data set or of a task")
@@ -39,7 +57,7 @@ class Source(Section):
     count: int | None = Field(None, ge=1, description="take this many problems; a task needs it")
     seed: int = Field(0, description="the seed of a task")
     levels: tuple[int, ...] = Field(
-        (1, 2, 3, 4), description="difficulty levels of the arithmetic task"
+        (1, 2, 3, 4), min_length=1, description="difficulty levels of the arithmetic task"
     )
 
     @model_validator(mode="after")
@@ -48,6 +66,9 @@ class Source(Section):
             raise ValueError("a source needs exactly one of path, hub, task")
         if self.task is not None and self.count is None:
             raise ValueError("a task makes as many problems as asked for: set count")
+        for ours in self.columns:
+            if ours not in COLUMNS:
+                raise ValueError(f"columns: {ours!r} is none of ours, {', '.join(COLUMNS)}")
         return self
 
     @property
@@ -96,6 +117,12 @@ class PassRateFilter(Section):
     below: float = Field(
         1.0, ge=0, le=2, description="keep only problems with a pass rate below this; 2 keeps 1"
     )
+
+    @model_validator(mode="after")
+    def leaves_room(self) -> Self:
+        if self.above >= self.below:
+            raise ValueError("above must be smaller than below, or no problem is kept")
+        return self
 
 
 class CustomFilter(Section):
