@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from open_rs.errors import InputError
 from open_rs.problems import Problem
 from open_rs.recipe import PromptRecipe
@@ -37,9 +39,9 @@ class Prompter:
         self.recipe = recipe
         self.system = SYSTEM_PROMPTS.get(recipe.system, recipe.system)
         self.template = _chat_template(tokenizer, recipe)
-        probe = self.text("1 + 1")
+        probe = self._probe("1 + 1")
         self.opens_think = probe.rstrip().endswith("<think>")
-        parts = (self.template, self.system, recipe.user)
+        parts = (self.template, self.system, recipe.user, probe)  # the probe: special tokens, too
         self.fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
     def text(self, problem: str) -> str:
@@ -50,6 +52,22 @@ class Prompter:
         return self.tokenizer.apply_chat_template(
             messages, chat_template=self.template, add_generation_prompt=True, tokenize=False
         )
+
+    def _probe(self, problem: str) -> str:
+        """The text of a problem by a template that may not work."""
+        try:
+            text = self.text(problem)
+        except TemplateError as error:
+            raise InputError(
+                f"the chat template cannot be applied ({error}); change prompt.system or give a "
+                "Jinja file as prompt.chat_template"
+            ) from None
+        if problem not in text:
+            raise InputError(
+                "the chat template leaves the problem out; give a Jinja file as "
+                "prompt.chat_template"
+            )
+        return text
 
     def encode(self, problem: Problem) -> Prompt:
         ids = self.tokenizer(self.text(problem.problem), add_special_tokens=False)["input_ids"]
@@ -77,6 +95,8 @@ def _chat_template(tokenizer: Any, recipe: PromptRecipe) -> str:
                 f"prompt.chat_template {path}: no such file; give the path of a Jinja template"
             )
         return path.read_text(encoding="utf-8")
+    if isinstance(tokenizer.chat_template, dict):
+        return tokenizer.get_chat_template()
     if not tokenizer.chat_template:
         raise InputError(
             "the tokenizer has no chat template; set prompt.chat_template to the path of a Jinja "
