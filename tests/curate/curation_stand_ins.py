@@ -46,8 +46,10 @@ class ScriptedEngine:
     ) -> list[RolloutGroup]:
         self.calls.append({"params": params, "seed": seed, "step": step})
         groups = [RolloutGroup(one.problem, one.prompt_ids, []) for one in prompts]
-        for sample in reversed(range(group_size)):  # the last first: any order may happen
-            for prompt, group in zip(prompts, groups, strict=True):
+        for sample in reversed(
+            range(group_size)
+        ):  # the last first: the order is the engine's to choose
+            for prompt, group in reversed(list(zip(prompts, groups, strict=True))):
                 if len(self.asked) == self.killed_after:
                     raise Killed
                 self.asked.append((prompt.problem.id, sample))

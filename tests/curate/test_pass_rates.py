@@ -162,3 +162,17 @@ def test_two_pass_rate_filters_keep_both_measurements(tmp_path):
     assert counts == [
         ("0", 0, 2), ("1", 1, 2), ("2", 2, 2), ("3", 2, 2), ("4", 2, 2), ("0", 0, 4), ("1", 1, 4),
     ]  # fmt: skip
+
+
+def test_with_the_real_engine_the_slots_do_not_change_the_rates(tmp_path):
+    settings = {
+        "sources": [{"task": "arithmetic", "count": 6, "levels": [1, 2]}],
+        "filters": [{"type": "pass_rate", "num_samples": 4, "above": -1, "below": 2}],
+    }
+    for slots in (24, 5):
+        rollout = {"max_completion_tokens": 32, "max_slots": slots}
+        recipe = recipe_from_dict({**settings, "rollout": rollout})
+        assert curate(recipe, tmp_path / str(slots))["kept"] == 6
+    wide, narrow = (CuratedFolder(tmp_path / str(slots)) for slots in (24, 5))
+    assert wide.pass_rates.read_bytes() == narrow.pass_rates.read_bytes()
+    assert {row["decided"] for row in rows_of(wide.pass_rates)} == {4}
