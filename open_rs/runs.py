@@ -218,6 +218,16 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def read_metrics(run: RunFolder) -> list[dict[str, Any]]:
+    """metrics.jsonl with one row a step: a validation score is a line of its own, written after the
+    checkpoint that it belongs to, and is put together here with the step's other figures.
+    """
+    steps: dict[int, dict[str, Any]] = {}
+    for row in read_log(run.metrics):
+        steps.setdefault(row["step"], {}).update(row)
+    return list(steps.values())
+
+
 def truncate_log(path: Path, step: int) -> None:
     """Keep the rows of a log up to `step`: what a resumed run will write again is taken back."""
     rows = read_log(path)
