@@ -18,7 +18,7 @@ console = Console(stderr=True)
 
 def say(text: str) -> None:
     """One plain line of progress."""
-    console.print(text, highlight=False, markup=False)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
