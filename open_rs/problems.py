@@ -3,13 +3,13 @@
 import gzip
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from open_rs.errors import InputError
+from open_rs.grade.extract import last_boxed
 from open_rs.recipe import Source
 
 
@@ -125,24 +125,21 @@ def _task_rows(source: Source) -> Iterable[dict[str, Any]]:
     return task_rows(source)
 
 
-_BOXED = re.compile(r"\\boxed\s*\{")
-
-
-def last_boxed(text: str) -> str | None:
-    """The content of the last \\boxed{} with balanced braces, None without one."""
-    for match in reversed(list(_BOXED.finditer(text))):
-        depth = 1
-        for end in range(match.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            if depth == 0:
-                return text[match.end() : end]
-    return None
+def _joined(value: Any, joint: str) -> Any:
+    """A list of texts, as OlympiadBench has for answers and solutions, as one text."""
+    if isinstance(value, list) and value and all(isinstance(one, str | int) for one in value):
+        return joint.join(str(one).strip() for one in value)
+    return value
 
 
 def _problem(row: dict[str, Any], source: Source, where: str, *, answer_needed: bool) -> Problem:
     """A row as a Problem; `where` names it in errors."""
     columns = {ours: source.columns.get(ours, ours) for ours in ("id", "problem", "answer")}
     columns |= {ours: source.columns.get(ours, ours) for ours in ("solution", "source")}
+    # "a, b" is a list to the grader, which takes its members in any order
+    for ours, joint in (("answer", ", "), ("solution", "\n\n")):
+        if columns[ours] in row:
+            row = {**row, columns[ours]: _joined(row[columns[ours]], joint)}
     needed = ["problem", "solution" if source.answer_from == "boxed" else "answer"]
     for ours in needed:
         if row.get(columns[ours]) is None or not isinstance(row[columns[ours]], str | int | float):

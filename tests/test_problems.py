@@ -62,14 +62,20 @@ def test_columns_rename(tmp_path):
 
 
 def test_answer_from_boxed_and_gsm8k(tmp_path):
-    boxed = write(tmp_path / "boxed.jsonl", {"problem": "p", "solution": "\\boxed{1}, \\boxed{2}"})
+    boxed = write(tmp_path / "boxed.jsonl", {"problem": "p", "solution": "\\boxed{1} so \\boxed{2}"})
     (one,) = load_problems(Source(path=str(boxed), answer_from="boxed"))
-    assert (one.answer, one.solution) == ("2", "\\boxed{1}, \\boxed{2}")
+    assert (one.answer, one.solution) == ("2", "\\boxed{1} so \\boxed{2}")
 
     rows = {"problem": "p", "answer": "He has 3 #### marks.\n#### 1,234"}
     gsm8k = write(tmp_path / "gsm8k.jsonl", rows)
     (one,) = load_problems(Source(path=str(gsm8k), answer_from="gsm8k"))
     assert (one.answer, one.solution) == ("1234", "He has 3 #### marks.")
+
+
+def test_a_list_of_answers_is_one_text(tmp_path):
+    row = {"problem": "p", "answer": ["$x=1$", "2"], "solution": ["first way", "second way"]}
+    (one,) = load_problems(Source(path=str(write(tmp_path / "set.jsonl", row))))
+    assert (one.answer, one.solution) == ("$x=1$, 2", "first way\n\nsecond way")
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,13 @@ class Grader:
         if answer is None:
             return "no_answer"
         with self._lock:
-            return self._cache.get((gold, answer)) or exact_verdict(gold, answer)
+            cached = self._cache.get((gold, answer))
+        if cached is not None:
+            return cached
+        verdict = exact_verdict(gold, answer)
+        if verdict == "unknown":
+            return None
+        return "timeout" if verdict == "unsafe" else verdict
 
     def _ask_worker(self, gold: str, answer: str, future: Future[Grade]) -> None:
         def answered(judged: Future[tuple[str, float]]) -> None:

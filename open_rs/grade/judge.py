@@ -3,8 +3,12 @@
 import logging
 from typing import Any
 
-from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+from math_verify import LatexExtractionConfig, parse, verify
 
+from open_rs.grade.compare import same
+from open_rs.grade.exact import looks_cheap, readable
+from open_rs.grade.latex import Unwritable, latex
+from open_rs.grade.reader import Tree
 from open_rs.grade.types import Outcome
 
 # The guard is the kill of the process, so math-verify's own SIGALRM timeouts are off, and with them
@@ -12,18 +16,41 @@ from open_rs.grade.types import Outcome
 for _module in ("math_verify.parser", "math_verify.grader"):
     logging.getLogger(_module).setLevel(logging.CRITICAL)
 
-_TARGETS = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
+# LaTeX alone: the expression target would take the 7 out of "if 7 then 8".
+_TARGETS = (LatexExtractionConfig(boxed_match_priority=0),)
+_DECIMALS = 12  # what is left to math-verify is exact; its own default of 6 would let 0.333333 pass
 
 
-def parsed(text: str) -> list[Any]:
+def judge(gold: str, answer: str) -> Outcome:
+    """The policy of compare.py with math-verify as its algebra; math-verify alone where one side is
+    beyond our reader.
+    """
+    gold_text, gold_tree = readable(gold)
+    answer_text, answer_tree = readable(answer)
+    if gold_tree is not None and answer_tree is not None:
+        verdict = same(gold_tree, answer_tree, ask=_equal_expressions)
+        if verdict is not None:
+            return "correct" if verdict else "wrong"
+    if not (looks_cheap(gold_text) and looks_cheap(answer_text)):
+        return "timeout"
+    gold_parsed = _parsed(gold_text)
+    if not gold_parsed:
+        return "bad_gold"
+    return "correct" if _verified(gold_parsed, _parsed(answer_text)) else "wrong"
+
+
+def _equal_expressions(gold: Tree, answer: Tree) -> bool | None:
+    try:
+        return _verified(_parsed(latex(gold)), _parsed(latex(answer)))
+    except Unwritable:
+        return None
+
+
+def _parsed(text: str) -> list[Any]:
     """What math-verify reads in `text`: an expression where it can, else the text itself."""
     return parse("\\boxed{" + text + "}", _TARGETS, fallback_mode="first_match", parsing_timeout=0)
 
 
-def judge(gold: str, answer: str) -> Outcome:
+def _verified(gold: list[Any], answer: list[Any]) -> bool:
     """`verify(gold, answer)`, in this order: the comparison is not symmetric."""
-    gold_parsed = parsed(gold)
-    if not gold_parsed:
-        return "bad_gold"
-    same = verify(gold_parsed, parsed(answer), timeout_seconds=0, raise_on_error=False)
-    return "correct" if same else "wrong"
+    return bool(verify(gold, answer, float_rounding=_DECIMALS, timeout_seconds=0))

@@ -43,8 +43,8 @@ def _private_pipes() -> tuple[int, int]:
 
 
 def _die_with_parent() -> None:
-    """On Linux the kernel kills this process when its parent dies; elsewhere the closed pipe and
-    the CPU limit end it.
+    """On Linux the kernel kills this process when its parent dies; elsewhere the closed pipe or the
+    CPU limit ends it.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -86,15 +86,16 @@ def _drain(requests: int) -> None:
 def _serve(lines: BinaryIO, out: BinaryIO, last_status: int) -> None:
     from open_rs.grade.judge import judge
 
-    _limit_memory()
+    _limit_process()
     _send(out, {"ready": os.getpid(), "last_status": last_status})
     for line in lines:
         request = json.loads(line)
-        _limit_cpu(request["seconds"])
+        signal.setitimer(signal.ITIMER_PROF, request["cpu_seconds"])
         try:
             outcome, reason = judge(request["gold"], request["answer"]), ""
         except (Exception, MemoryError, RecursionError) as error:
             outcome, reason = "error", type(error).__name__
+        signal.setitimer(signal.ITIMER_PROF, 0)
         _send(out, {"outcome": outcome, "reason": reason})
 
 
@@ -103,17 +104,14 @@ def _send(out: BinaryIO, message: dict[str, object]) -> None:
     out.flush()
 
 
-def _limit_memory() -> None:
+def _limit_process() -> None:
+    """Limits that the kernel keeps, in C code too: memory, no files written, no core dump. The CPU
+    time of a pair is limited by ITIMER_PROF, whose unhandled signal ends the process.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _limit_cpu(seconds: float) -> None:
-    """SIGXCPU ends the process should the caller be gone and nobody kill it."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    used = usage.ru_utime + usage.ru_stime
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 2, hard))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

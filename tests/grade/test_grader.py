@@ -31,6 +31,11 @@ def worker_pids(parent: int) -> list[int]:
     return found
 
 
+def needs_algebra(n: int) -> str:
+    """An answer equal to the root of 6 that takes a worker to see."""
+    return rf"\boxed{{\sqrt{{2}} \sqrt{{3}} + {n} - {n}}}"
+
+
 @pytest.mark.parametrize(
     ("completion", "gold", "outcome"),
     [
@@ -71,16 +76,16 @@ def test_works_from_asyncio(grader):
 def test_worker_killed_from_outside_is_replaced_and_the_answer_not_lost():
     before = set(worker_pids(os.getpid()))
     with Grader(workers=1) as fresh:
-        assert fresh.grade(r"\boxed{z+1}", "1+z").outcome == "correct"
+        assert fresh.grade(needs_algebra(1), r"\sqrt{6}").outcome == "correct"
         for pid in set(worker_pids(os.getpid())) - before:
             os.kill(pid, signal.SIGKILL)
-        assert fresh.grade(r"\boxed{z+2}", "2+z").outcome == "correct"
+        assert fresh.grade(needs_algebra(2), r"\sqrt{6}").outcome == "correct"
     assert set(worker_pids(os.getpid())) <= before
 
 
 def test_closing_with_an_error_cancels_the_queue():
     with pytest.raises(KeyError), Grader(workers=1) as fresh:
-        futures = [fresh.submit(rf"\boxed{{w+{n}}}", "1+w") for n in range(50)]
+        futures = [fresh.submit(needs_algebra(n), r"\sqrt{6}") for n in range(50)]
         raise KeyError
     assert all(future.done() for future in futures)
     assert futures[-1].cancelled()

@@ -1,0 +1,346 @@
+"""The grading policy on trees: when is an answer the gold? docs/grading.md tells it case by case.
+
+Three-valued: True, False, or None where only algebra can tell (math-verify is asked then).
+"""
+
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+
+from open_rs.grade.cost import log10_at_least, size
+from open_rs.grade.reader import Tree
+from open_rs.grade.values import exact_value, floating_value, same_value
+
+MAX_MEMBERS = 30  # of a list or set that is matched pair by pair
+
+MAX_NODES_ASKED = 250  # of an expression that goes to the algebra system
+
+Ask = Callable[[Tree, Tree], bool | None]
+
+
+def unknown(gold: Tree, answer: Tree) -> None:
+    """No algebra system at hand."""
+
+
+def same(gold: Tree, answer: Tree, ask: Ask = unknown) -> bool | None:
+    """Whether `answer` says what `gold` says; `ask` is asked about two expressions (no lists, no
+    relations) whose equality takes algebra.
+    """
+    if gold == answer:
+        return True
+    gold, answer = _without_names(gold, answer)
+    gold, answer = _plus_minus(gold), _plus_minus(answer)
+    if gold == answer:
+        return True
+    if gold[0] == "approx":
+        return _rounds_to(gold[1], answer, ask)
+    if answer[0] == "approx":
+        answer = answer[1]
+    if gold[0] == "chain" or answer[0] == "chain":
+        return _same_relation(gold, answer, ask)
+    if gold[0] in _COLLECTIONS or answer[0] in _COLLECTIONS:
+        return _same_collection(gold, answer, ask)
+    if gold[0] == "text" or answer[0] == "text":
+        return _same_text(gold, answer)
+    return _same_number(gold, answer, ask)
+
+
+_COLLECTIONS = ("list", "set", "tuple", "union", "matrix", "ratio", "row")
+
+
+# ---- x = 5 and 5 ----
+
+
+def _without_names(gold: Tree, answer: Tree) -> tuple[Tree, Tree]:
+    """x = 5 against 5, and x \\in S against S: the name is left out. Of a chain a = b = c the last
+    member counts. Where both have one, the names have to agree (x = 5 is not y = 5).
+    """
+    gold_is, answer_is = _is_equation(gold), _is_equation(answer)
+    if gold_is and answer_is:
+        same_name = len(gold) == len(answer) == 4 and gold[1] == answer[1]
+        return (gold[3], answer[3]) if same_name and _is_name(gold[1]) else (gold, answer)
+    if answer_is and gold[0] != "chain":
+        return gold, answer[-1]
+    if gold_is and answer[0] != "chain" and _is_name(gold[1]):
+        return gold[-1], answer
+    return gold, answer
+
+
+def _is_equation(tree: Tree) -> bool:
+    return tree[0] == "chain" and all(sign in ("=", "in", "~") for sign in tree[2::2])
+
+
+def _is_name(tree: Tree) -> bool:
+    """x, x_1, f(x), P(X = 1) and the like: symbols and nothing else."""
+    if tree[0] == "*":
+        return all(_is_name(part) for part in tree[1:])
+    if tree[0] == "tuple":
+        return all(_is_name(part) for part in tree[3:])
+    return tree[0] in ("sym", "text", "const") or tree[0] == "list"
+
+
+def _plus_minus(tree: Tree) -> Tree:
+    """a \\pm b as the list a + b, a - b."""
+    if tree[0] == "pm":
+        return ("list", ("+", tree[1], tree[2]), ("+", tree[1], ("neg", tree[2])))
+    if tree[0] in ("list", "set") and any(part[0] == "pm" for part in tree[1:]):
+        members: list[Tree] = []
+        for part in tree[1:]:
+            expanded = _plus_minus(part)
+            members += expanded[1:] if part[0] == "pm" else (part,)
+        return (tree[0], *members)
+    return tree
+
+
+# ---- relations ----
+
+
+def _same_relation(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
+    """Inequalities side by side; an interval is not the inequality that a question may state."""
+    if gold[0] != "chain":
+        ordered = any(sign in ("<", "<=", ">", ">=") for sign in answer[2::2])
+        return False if ordered and gold[0] not in ("text", "list") else None
+    if answer[0] != "chain":
+        return None
+    gold, answer = _ascending(gold), _ascending(answer)
+    if gold[2::2] == answer[2::2]:
+        pairs = zip(gold[1::2], answer[1::2], strict=True)
+        if all(same(*pair, ask) for pair in pairs):
+            return True
+    return None
+
+
+def _ascending(chain: Tree) -> Tree:
+    """a > b as b < a."""
+    if all(sign in (">", ">=") for sign in chain[2::2]):
+        turned = [
+            part.replace(">", "<") if isinstance(part, str) else part for part in chain[:0:-1]
+        ]
+        return ("chain", *turned)
+    return chain
+
+
+# ---- collections ----
+
+
+def _same_collection(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
+    """Lists and sets in any order; tuples, intervals and matrices place by place."""
+    gold, answer = _one_member(gold), _one_member(answer)
+    kinds = gold[0], answer[0]
+    if kinds[0] not in _COLLECTIONS and kinds[1] not in _COLLECTIONS:
+        return same(gold, answer, ask)
+    if kinds[0] in ("list", "set") and kinds[1] in ("list", "set"):
+        return _same_members(gold[1:], answer[1:], ask)
+    if kinds == ("tuple", "list") and gold[1:3] == ("(", ")"):
+        return _in_order(gold[3:], answer[1:], ask)
+    if kinds == ("tuple", "tuple"):
+        return _in_order(gold[3:], answer[3:], ask) if gold[1:3] == answer[1:3] else False
+    if kinds == ("union", "union"):
+        return _same_members(gold[1:], answer[1:], ask) or None
+    if kinds[0] == kinds[1]:  # matrix, row, ratio
+        return _in_order(gold[1:], answer[1:], ask)
+    if "text" in kinds:
+        return None if _has_words(answer if kinds[0] == "text" else gold) else False
+    return None if {"matrix", "ratio", "union"} & set(kinds) else False
+
+
+def _has_words(tree: Tree) -> bool:
+    return any(part[0] in ("text", "sym", "*") for part in tree[1:] if isinstance(part, tuple))
+
+
+def _one_member(tree: Tree) -> Tree:
+    return tree[1] if tree[0] in ("list", "set") and len(tree) == 2 else tree
+
+
+def _in_order(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
+    if len(gold) != len(answer):
+        return False
+    return _all(same(*pair, ask) for pair in zip(gold, answer, strict=True))
+
+
+def _all(verdicts: Iterable[bool | None]) -> bool | None:
+    unsure = False
+    for verdict in verdicts:
+        if verdict is False:
+            return False
+        unsure |= verdict is None
+    return None if unsure else True
+
+
+def _same_members(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
+    """Whether each member of one is a member of the other: members of equal value are paired off
+    first, what is left is compared pair by pair.
+    """
+    gold_keys = {_key(member): member for member in gold}
+    answer_keys = {_key(member): member for member in answer}
+    gold_left = [member for key, member in gold_keys.items() if key not in answer_keys]
+    answer_left = [member for key, member in answer_keys.items() if key not in gold_keys]
+    if not gold_left and not answer_left:
+        return True
+    if all(isinstance(key, Fraction) for key in (*gold_keys, *answer_keys)):
+        return False
+    if len(gold_left) > MAX_MEMBERS or len(answer_left) > MAX_MEMBERS:
+        return None
+    return _all(
+        _any(same(*_gold_first(member, other, side), ask) for other in others)
+        for side, members, others in (
+            (0, gold_left, list(answer_keys.values())),
+            (1, answer_left, list(gold_keys.values())),
+        )
+        for member in members
+    )
+
+
+def _gold_first(member: Tree, other: Tree, side: int) -> tuple[Tree, Tree]:
+    return (member, other) if side == 0 else (other, member)
+
+
+def _any(verdicts: Iterable[bool | None]) -> bool | None:
+    unsure = False
+    for verdict in verdicts:
+        if verdict:
+            return True
+        unsure |= verdict is None
+    return None if unsure else False
+
+
+def _key(tree: Tree) -> Fraction | Tree:
+    """The exact value where there is one, else the tree."""
+    value = exact_value(tree) if tree[0] not in ("unit", "base") and size(tree).affordable else None
+    return tree if value is None else value
+
+
+# ---- words ----
+
+
+def _same_text(gold: Tree, answer: Tree) -> bool:
+    """Words without regard to case; a letter in \\text{} is that letter; words are no formula."""
+    words = [_words(tree) for tree in (gold, answer)]
+    return words[0] is not None and words[0] == words[1]
+
+
+def _words(tree: Tree) -> str | None:
+    if tree[0] in ("text", "sym", "const"):
+        return str(tree[1]).lower().strip("().*'\" ")
+    if tree[0] == "*" and all(part[0] in ("sym", "const") for part in tree[1:]):
+        return "".join(str(part[1]) for part in tree[1:]).lower()
+    return None
+
+
+# ---- numbers and expressions ----
+
+
+def _same_number(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
+    gold_unit, gold = _unit(gold)
+    answer_unit, answer = _unit(answer)
+    if gold_unit and answer_unit and gold_unit != answer_unit:
+        return False
+    gold_percent, gold = _percent(gold)
+    answer_percent, answer = _percent(answer)
+    if gold[0] == "base" or answer[0] == "base":
+        return _same_digits(gold, answer)
+    if _is_infinite(gold) or _is_infinite(answer):
+        return _same_infinity(gold, answer)
+    verdict = _same_value(gold, answer, ask)
+    if verdict is not True and gold_percent != answer_percent:
+        hundredth: Tree = ("num", Fraction(1, 100))
+        scaled = (
+            _same_value(("*", gold, hundredth), answer, ask)
+            if gold_percent
+            else _same_value(gold, ("*", answer, hundredth), ask)
+        )
+        return True if scaled else _either(verdict, scaled)
+    return verdict
+
+
+def _same_value(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
+    verdict = same_value(gold, answer)
+    if verdict is None and beyond_reach(gold, answer):
+        return False
+    if verdict is None and all(
+        estimate.affordable and estimate.nodes <= MAX_NODES_ASKED
+        for estimate in (size(gold), size(answer))
+    ):
+        return ask(gold, answer)
+    return verdict
+
+
+def _either(one: bool | None, other: bool | None) -> bool | None:
+    return None if one is None or other is None else False
+
+
+def beyond_reach(gold: Tree, answer: Tree) -> bool:
+    """Whether one side is proven to be larger than 10^400 and the other an ordinary number."""
+    for huge, ordinary in ((gold, answer), (answer, gold)):
+        bound = log10_at_least(huge)
+        if bound is not None and bound > 400 and size(ordinary).affordable:
+            value = floating_value(ordinary, 1)
+            if value is not None and abs(value[0]) < 1e300 and not _has_symbol(ordinary):
+                return True
+    return False
+
+
+def _has_symbol(tree: Tree) -> bool:
+    return tree[0] == "sym" or any(
+        _has_symbol(part) for part in tree[1:] if isinstance(part, tuple)
+    )
+
+
+def _unit(tree: Tree) -> tuple[str, Tree]:
+    """The unit at the end of an answer, "" where there is none or we do not know it."""
+    if tree[0] == "unit":
+        return tree[2], tree[1]
+    if tree[0] in ("*", "+", "neg"):
+        unit, last = _unit(tree[-1])
+        return (unit, (*tree[:-1], last)) if unit else ("", tree)
+    return "", tree
+
+
+def _percent(tree: Tree) -> tuple[bool, Tree]:
+    if tree[0] == "pct":
+        return True, tree[1]
+    if tree[0] in ("neg", "*", "+") and tree[-1][0] == "pct":
+        return True, (*tree[:-1], tree[-1][1])
+    return False, tree
+
+
+def _same_digits(gold: Tree, answer: Tree) -> bool | None:
+    """Numbers in a stated base: digits as written; the base may be left out."""
+    if gold[0] == answer[0] == "base":
+        return gold[1:] == answer[1:]
+    based, plain = (gold, answer) if gold[0] == "base" else (answer, gold)
+    value = exact_value(plain)
+    return None if value is None else value == Fraction(based[1])
+
+
+def _is_infinite(tree: Tree) -> bool:
+    return tree[0] == "inf" or (tree[0] in ("neg", "+") and tree[-1][0] == "inf")
+
+
+def _same_infinity(gold: Tree, answer: Tree) -> bool | None:
+    signs = [-1 if tree[0] == "neg" else 1 for tree in (gold, answer)]
+    if _is_infinite(gold) and _is_infinite(answer):
+        return signs[0] == signs[1]
+    finite = answer if _is_infinite(gold) else gold
+    return False if floating_value(finite, 1) is not None else None
+
+
+def _rounds_to(stated: Tree, answer: Tree, ask: Ask) -> bool | None:
+    """A gold that says "approximately" allows half a unit of its last digit."""
+    answer = answer[1] if answer[0] == "approx" else answer
+    stated_unit, stated = _unit(stated)
+    answer_unit, answer = _unit(answer)
+    if stated_unit and answer_unit and stated_unit != answer_unit:
+        return False
+    gold, value = exact_value(stated), floating_value(answer, 1)
+    if gold is None or value is None or _has_symbol(answer):
+        return same(stated, answer, ask)
+    half = Fraction(1, 2 * _decimal_scale(gold))
+    return abs(value[0] - float(gold)) <= float(half) * (1 + 1e-9)
+
+
+def _decimal_scale(value: Fraction) -> int:
+    """10^d for a value with d decimals."""
+    scale = 1
+    while (value * scale).denominator != 1 and scale < 10**15:
+        scale *= 10
+    return scale

@@ -1,0 +1,110 @@
+"""The many ways to typeset one answer, brought to one: layout, fonts, synonyms, unicode, units."""
+
+import re
+import unicodedata
+
+# What a person or a model may type instead of the LaTeX that the reader knows.
+_UNICODE = {
+    "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/",
+    "π": r"\pi ", "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
+    "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "≈": r"\approx ",
+    "²": "^{2}", "³": "^{3}", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
+    "√": r"\sqrt", "，": ",", "；": ";", "（": "(", "）": ")", "。": ".", "％": "%", "、": ",",
+    "€": r"\$", "£": r"\$", "¥": r"\$", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+    "’": "'", "⁄": "/", "∕": "/", "⟨": r"\langle ", "⟩": r"\rangle ",
+}  # fmt: skip
+_DIGITS = {chr(0xFF10 + digit): str(digit) for digit in range(10)}  # full-width
+_TABLE = str.maketrans({**_UNICODE, **_DIGITS})
+
+_SIZES = re.compile(
+    r"\\(?:left|right|mleft|mright|middle|bigg?[lrm]?|Bigg?[lrm]?)(?![a-zA-Z])\.?"
+    r"|\\(?:displaystyle|textstyle|limits|nolimits|mathstrut|phantom|bf|rm|it)(?![a-zA-Z])"
+)
+_SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|&nbsp;|\\hspace\{[^{}]*\}|\s")
+_THIN_THOUSANDS = re.compile(r"(?<=\d)(?:,\s*\\!|\{,\}|\\,)\s*(?=\d{3}(?!\d))")
+_FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_FONTS = re.compile(
+    r"\\(?:mathrm|textbf|textit|textrm|textsf|texttt|textnormal|textup|mbox|hbox|operatorname\*?|mathbf|mathit|mathsf"
+    r"|mathcal|boldsymbol|bm|emph)(?![a-zA-Z])\s*(?=\{)"
+)
+_ONE_LETTER = re.compile(r"(?<![\d})])(?<![\d})] )\\text\s*\{\s*([A-Za-z])\s*\}")
+_NUMBER_IN_TEXT = re.compile(r"\\text\s*\{\s*([-+]?[\d.,]*\d)\s*\}")
+_SYNONYMS = {
+    r"\leq": r"\le", r"\geq": r"\ge", r"\leqslant": r"\le", r"\geqslant": r"\ge", r"\neq": r"\ne",
+    r"\lt": "<", r"\gt": ">", r"\dots": r"\ldots", r"\cdots": r"\ldots", r"\varnothing":
+    r"\emptyset", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\degree": r"^{\circ}", r"\lvert": "|",
+    r"\rvert": "|", r"\vert": "|", r"\lbrack": "[", r"\rbrack": "]", r"\infinity": r"\infty",
+    r"\colon": ":", r"\div": "/", r"\land": r"\text{and}", r"\lor": r"\text{or}",
+    r"\dagger": "", r"\mid": "|", r"\textdollar": r"\$", r"\epsilon": r"\varepsilon",
+    r"\percent": r"\%", r"\to": r"\rightarrow", r"\lang": r"\langle", r"\rang": r"\rangle",
+}  # fmt: skip
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_ENDS = " \t\n.,;:"
+
+
+def normalise(text: str) -> str:
+    """`text` without layout, in the reader's LaTeX. Applied to golds and answers alike."""
+    text = "".join(one for one in text if one.isspace() or unicodedata.category(one) != "Cc")
+    text = text.translate(_TABLE)
+    text = text.replace(r"\$", " ").replace("$", " ")
+    text = re.sub(r"\\[()\[\]](?![a-zA-Z])", " ", text) if _wrapped(text) else text
+    text = _THIN_THOUSANDS.sub("", text)
+    text = _SIZES.sub(" ", text)
+    text = _SPACES.sub(" ", text)
+    text = _FRACTIONS.sub(r"\\frac", text)
+    text = _FONTS.sub(r"\\text", text)
+    text = _COMMAND.sub(lambda match: _synonym(match.group()), text)
+    text = _NUMBER_IN_TEXT.sub(r" \1 ", _ONE_LETTER.sub(r" \1 ", text))
+    text = re.sub(r" +", " ", text).strip().rstrip(_ENDS)
+    return _unwrapped(text)
+
+
+def _wrapped(text: str) -> bool:
+    return r"\(" in text or r"\[" in text
+
+
+def _synonym(command: str) -> str:
+    known = _SYNONYMS.get(command)
+    return command if known is None else known + (" " if known[-1:].isalpha() else "")
+
+
+def _unwrapped(text: str) -> str:
+    """Without \\text{...} or **...** around the whole of it; a single word keeps its \\text{}: it
+    is no product of letters.
+    """
+    for _ in range(3):
+        inner = re.fullmatch(r"\\text\s*\{([^{}]*)\}|\*\*([^*]+)\*\*|\{([^{}]*)\}", text)
+        if inner is None:
+            break
+        content = next(group for group in inner.groups() if group is not None).strip()
+        if inner.group(1) and content.isalpha():
+            return rf"\text{{{content}}}"
+        text = content.rstrip(_ENDS)
+    return text
+
+
+# Units: names that mean the same. An unknown unit is read as words and never compared.
+_UNIT_GROUPS = (
+    "m meter metre meters metres", "cm centimeter centimetre centimeters centimetres",
+    "mm millimeter millimetre millimeters millimetres",
+    "km kilometer kilometre kilometers kilometres",
+    "in inch inches", "ft foot feet", "yd yard yards", "mi mile miles", "kg kilogram kilograms",
+    "g gram grams", "mg milligram milligrams", "lb lbs pound pounds", "oz ounce ounces",
+    "s sec secs second seconds", "min mins minute minutes", "h hr hrs hour hours", "day days",
+    "week weeks", "month months", "year years yr yrs", "degree degrees deg", "radian radians rad",
+    "dollar dollars usd", "cent cents", "euro euros", "l liter litre liters litres",
+    "ml milliliter millilitre milliliters millilitres", "mph", "percent",
+)  # fmt: skip
+UNITS = {name: group.split()[0] for group in _UNIT_GROUPS for name in group.split()}
+
+
+def unit_name(words: str) -> str | None:
+    """The one name of a unit known here ("sq cm" and "square centimeters": "cm^2"), else None."""
+    names = words.lower().replace(".", " ").split()
+    power = ""
+    if names and names[0] in ("square", "sq", "cubic", "cu"):
+        power = "^2" if names[0].startswith("s") else "^3"
+        names = names[1:]
+    if len(names) != 1 or names[0] not in UNITS:
+        return None
+    return UNITS[names[0]] + power
