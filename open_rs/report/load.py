@@ -93,8 +93,7 @@ def load_run(run: RunFolder) -> RunData:
     data.recipe = data.object(run.recipe)
     data.environment = data.object(run.environment)
     data.plan = data.object(run.plan)
-    by_step = {row["step"]: row for row in data.log(run.metrics) if _is_step(row.get("step"))}
-    data.metrics = [by_step[step] for step in sorted(by_step)]
+    data.metrics = merged(data.log(run.metrics))
     data.events = [row for row in data.log(run.events) if "event" in row]
     data.ledger = [row for row in data.log(run.ledger) if "phase" in row]
     data.curation = data.object(run.curated / "summary.json")
@@ -106,8 +105,13 @@ def load_run(run: RunFolder) -> RunData:
     return data
 
 
-def _is_step(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def merged(rows: list[Row]) -> list[Row]:
+    """One row a step, by step: a validation score is a line of its own, later figures win."""
+    steps: dict[int, Row] = {}
+    for row in rows:
+        if type(row.get("step")) is int:
+            steps.setdefault(row["step"], {}).update(row)
+    return [steps[step] for step in sorted(steps)]
 
 
 def presentable(value: Any) -> Any:

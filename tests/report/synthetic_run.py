@@ -55,7 +55,7 @@ def make_run(
     if curated:
         _curation(run)
     rows = [_metrics(step, max(num_steps, 1), random) for step in range(num_steps + 1)]
-    write_jsonl(run.metrics, rows)
+    write_jsonl(run.metrics, [part for row in rows for part in _as_logged(row)])
     write_jsonl(run.ledger, list(_ledger(rows)))
     for step in range(1, num_steps + 1):
         write_jsonl(run.rollouts(step), _rollouts(step, num_steps, random, completion))
@@ -106,6 +106,14 @@ def _diary(run: RunFolder, num_steps: int, finished: bool) -> None:
         log("select", 50 if num_steps >= 50 else num_steps, 2.6 * num_steps, score=0.71)
     if finished:
         log("finish", num_steps, 2.7 * num_steps)
+
+
+def _as_logged(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A validation score follows the step's other figures as a line of its own."""
+    score = {key: one for key, one in row.items() if key.startswith("validation/")}
+    rest = {key: one for key, one in row.items() if key not in score}
+    lines = [rest] if len(rest) > 1 else []
+    return [*lines, {"step": row["step"], **score}] if score else lines
 
 
 def _metrics(step: int, num_steps: int, random: np.random.Generator) -> dict[str, Any]:

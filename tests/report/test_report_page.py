@@ -103,7 +103,8 @@ def not_evaluated(run: RunFolder) -> None:
 
 def killed_in_mid_write(run: RunFolder) -> None:
     make_run(run.path, num_steps=10, evaluated=False, finished=False)
-    run.metrics.write_bytes(run.metrics.read_bytes()[:-40])
+    log = run.metrics.read_bytes()
+    run.metrics.write_bytes(log[: log.index(b'{"step": 10,') + 40])
     whole = run.rollouts(10).read_bytes()
     run.rollouts(10).write_bytes(whole[: len(whole) // 2])
 

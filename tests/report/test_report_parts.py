@@ -8,7 +8,7 @@ from synthetic_run import make_recipe, make_run
 from open_rs.report import samples as room
 from open_rs.report import tables
 from open_rs.report.curves import curves, smoothing_window
-from open_rs.report.load import RunData, load_run
+from open_rs.report.load import RunData, load_run, merged
 from open_rs.report.samples import evenly, grouped, rule, samples, within
 from open_rs.report.verdict import cautions, flips, method, status, verdict
 from open_rs.runs import RunFolder, write_jsonl
@@ -113,6 +113,11 @@ def test_a_value_that_is_not_finite_leaves_a_gap(tmp_path: Path) -> None:
     write_jsonl(run.metrics, [*rows, {"step": 3, "optim/grad_norm": 9.0}])  # step 3 was done again
     line = curves(load_run(run))["charts"][0]["lines"][0]
     assert (line["steps"], line["values"]) == ([1, 3], [1.0, 9.0])
+
+
+def test_a_validation_score_on_its_own_line_joins_its_step() -> None:
+    rows = [{"step": 2, "b": 1.0}, {"step": 1, "a": 1.0}, {"step": 2, "c": 3.0}, {"b": 9.0}]
+    assert merged(rows) == [{"step": 1, "a": 1.0}, {"step": 2, "b": 1.0, "c": 3.0}]
 
 
 def test_smoothing_window_is_a_twentieth_of_the_run() -> None:
