@@ -62,7 +62,9 @@ def test_columns_rename(tmp_path):
 
 
 def test_answer_from_boxed_and_gsm8k(tmp_path):
-    boxed = write(tmp_path / "boxed.jsonl", {"problem": "p", "solution": "\\boxed{1} so \\boxed{2}"})
+    boxed = write(
+        tmp_path / "boxed.jsonl", {"problem": "p", "solution": "\\boxed{1} so \\boxed{2}"}
+    )
     (one,) = load_problems(Source(path=str(boxed), answer_from="boxed"))
     assert (one.answer, one.solution) == ("2", "\\boxed{1} so \\boxed{2}")
 
