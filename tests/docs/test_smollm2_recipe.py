@@ -1,0 +1,58 @@
+"""recipes/smollm2_gsm8k.toml is valid, and its splits are apart on the real files."""
+
+from pathlib import Path
+
+from open_rs.curate import curate
+from open_rs.problems import load_problems
+from open_rs.prompts import Prompter
+from open_rs.recipe import Recipe, Source, load_recipe, shipped_recipe
+
+
+def recipe_for(data_dir: Path, *overrides: str) -> Recipe:
+    train = data_dir / "train" / "gsm8k_r1zero.jsonl.gz"
+    paths = [f"sources.0.path={train}", f"data.validation.path={train}"]
+    paths.append(f"data.test.path={data_dir / 'benchmarks' / 'gsm8k_test.jsonl'}")
+    return load_recipe(shipped_recipe("smollm2_gsm8k"), [*paths, *overrides])
+
+
+def test_recipe_is_valid_without_its_files() -> None:
+    recipe = load_recipe(shipped_recipe("smollm2_gsm8k"))
+    assert recipe.train.num_steps >= 20
+    assert [one.type for one in recipe.filters][-1] == "pass_rate"  # the dear one comes last
+
+
+def test_validation_and_test_leave_the_training_rows(data_dir: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(data_dir)
+    recipe = recipe.model_copy(update={"filters": recipe.filters[:-1]})  # all but the pass rate
+    summary = curate(recipe, tmp_path / "curated")
+    funnel = {stage["filter"]: stage for stage in summary["funnel"]}
+    assert funnel["contamination"]["reasons"] == {"copy of a row of validation": 40}
+    assert recipe.data.validation is not None and recipe.data.test is not None
+    kept = load_problems(Source(path=str(tmp_path / "curated")))
+    sets = [kept, load_problems(recipe.data.validation), load_problems(recipe.data.test)]
+    assert [len(one) for one in sets] == [250, 40, 200]
+    assert len({problem.problem.strip() for one in sets for problem in one}) == 490
+
+
+def test_the_whole_file_holds_the_whole_test_set(data_dir: Path, tmp_path: Path) -> None:
+    # 8,792 rows, of which 1,319 are the test set: the README of the data says so.
+    recipe = recipe_for(data_dir, "sources.0.count=8792", "data.test.count=1319")
+    recipe = recipe.model_copy(update={"filters": recipe.filters[2:3]})
+    summary = curate(recipe, tmp_path / "curated")
+    reasons = summary["funnel"][0]["reasons"]
+    assert reasons["copy of a row of test"] == 1319
+    assert reasons["copy of a row of validation"] == 40
+
+
+def test_the_prompt_is_what_a_person_would_write() -> None:
+    recipe = load_recipe(shipped_recipe("smollm2_gsm8k"))
+
+    class Tokenizer:
+        chat_template = "x"
+
+        def apply_chat_template(self, messages: list[dict[str, str]], **kwargs: object) -> str:
+            return messages[-1]["content"]
+
+    text = Prompter(Tokenizer(), recipe.prompt).text("How many?")
+    assert text.endswith("Problem: How many?") and "\\boxed{15}" in text
+    assert "{problem}" not in text and "{{" not in text
