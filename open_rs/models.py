@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from open_rs.errors import InputError
 from open_rs.recipe import LoraRecipe, ModelRecipe
-from open_rs.runs import sha256
+from open_rs.runs import read_json, sha256
 
+GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 transformers_logging.disable_progress_bar()  # what a person sees comes from `console`
 
@@ -27,11 +28,16 @@ def pick_device(recipe: ModelRecipe) -> torch.device:
     if recipe.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(recipe.device)
+        device = torch.device(recipe.device)
     except RuntimeError:
         raise InputError(
             f"model.device = {recipe.device!r}: unknown; use auto, cpu or cuda"
         ) from None
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= devices:
+        have = f"there is {devices} CUDA device" if devices else "torch sees no CUDA device"
+        raise InputError(f"model.device = {recipe.device!r}: {have}; use auto or cpu")
+    return device
 
 
 def pick_dtype(recipe: ModelRecipe, device: torch.device) -> torch.dtype:
@@ -51,14 +57,38 @@ def training_model(recipe: ModelRecipe) -> ModelRecipe:
 
 
 def load_tokenizer(recipe: ModelRecipe) -> Any:
-    """The tokenizer alone (enough for prompts and lengths)."""
-    return _from_pretrained(AutoTokenizer, recipe)
+    """The tokenizer alone (enough for prompts and lengths).
+
+    A folder that declares the generic class holds its whole pipeline in tokenizer.json. For some
+    architectures (Qwen2) AutoTokenizer would put another pre-tokenizer in its place.
+    """
+    settings = Path(model_path(recipe.path)) / "tokenizer_config.json"
+    declared = read_json(settings) if settings.is_file() else {}
+    generic = isinstance(declared, dict) and declared.get("tokenizer_class") in GENERIC_TOKENIZERS
+    tokenizer = _from_pretrained(PreTrainedTokenizerFast if generic else AutoTokenizer, recipe)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise InputError(
+            f"model.path {recipe.path}: cannot be loaded (no tokenizer files); copy the "
+            "tokenizer into the folder"
+        )
+    return tokenizer
 
 
 def load_model(recipe: ModelRecipe) -> nn.Module:
     """The model on its device, in eval mode, without adapters."""
     device = pick_device(recipe)
-    model = _from_pretrained(AutoModelForCausalLM, recipe, dtype=pick_dtype(recipe, device))
+    model, report = _from_pretrained(
+        AutoModelForCausalLM,
+        recipe,
+        dtype=pick_dtype(recipe, device),
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise InputError(
+            f"model.path {recipe.path}: cannot be loaded ({len(missing)} tensors are missing, "
+            f"{missing[0]} among them); give a whole model"
+        )
     return model.to(device).eval()
 
 
@@ -82,8 +112,8 @@ def _from_pretrained(auto_class: Any, recipe: ModelRecipe, **settings: Any) -> A
         return auto_class.from_pretrained(
             path, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code, **settings
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except Exception as error:  # whatever the library raises, the cure is the same
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
             f"model.path {path}: cannot be loaded ({reason}); give a model folder or a hub id"
         ) from error
@@ -110,12 +140,14 @@ def add_lora(model: nn.Module, recipe: LoraRecipe) -> nn.Module:
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        raise InputError(f"model.lora.target_modules = {modules!r}: {error}") from None
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"model.lora.target_modules = {modules!r}: {reason}") from None
 
 
 def context_length(model: nn.Module) -> int | None:
     """Positions that the model was made for, None where its config does not say."""
-    return getattr(model.config, "max_position_embeddings", None)
+    config: Any = model.config
+    return getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
 
 
 def check_context(model: nn.Module, prompt_tokens: int, max_completion_tokens: int) -> None:
