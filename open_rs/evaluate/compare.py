@@ -94,12 +94,15 @@ def paired_difference(
     counts one more sample, on one problem, as changed. Under no difference the d_i are symmetric
     about 0, where t keeps its level or stays below it for the spiky distributions that scores give
     (Benjamini 1983). The added 1 / k^2 matters where few samples changed: with k = 1 the d_i are
-    -1, 0, 1, mostly 0, and plain t is too sure of itself (it lies between plain t and the 2 / k^2
-    of Bonett & Price 2012, the same idea for paired proportions); it vanishes as n or k grow.
+    -1, 0, 1, mostly 0, and plain t is too sure of itself. It lies between plain t and the 2 / k^2
+    of Bonett & Price 2012, the same idea for paired proportions, and vanishes as n or k grow. With
+    k = 1 and every possible table counted, a model is `improved` against itself at most 2.5 % of
+    the time at confidence 0.95.
+
     A sign-flip permutation test agrees with this t (with signs flipped, t is a monotone function of
     the mean) but its attainable levels make it four times as strict as asked at n = 30, k = 1, and
-    inverting it gives an interval of no width where nearly all d_i are equal. `perf/false_gains.py`
-    measures the rates.
+    inverting it gives an interval of no width where nearly all d_i are equal.
+    `perf/false_gains.py` measures rates, coverage and power.
 
     Where all d_i are equal the spread is unknown, not 0. What can be said is that at most a share
     q = 1 - (alpha / 2)^(1/n) of the problems that could have been asked differs otherwise, by up to

@@ -14,17 +14,18 @@ from open_rs.evaluate.records import (
     problems_hash,
     read_records,
     read_summary,
+    record_rows,
     scores_of,
     shares_of,
     tally,
 )
 from open_rs.evaluate.run import evaluate_model
-from open_rs.grade import POLICY_VERSION, Grader
+from open_rs.grade import OUTCOMES, POLICY_VERSION, Grade, Grader
 from open_rs.problems import Problem
 from open_rs.prompts import Prompter
 from open_rs.recipe import PromptRecipe
 from open_rs.rollout.graded import GradedSampler
-from open_rs.rollout.protocol import SamplingParams
+from open_rs.rollout.protocol import Rollout, RolloutGroup, SamplingParams
 
 PARAMS = SamplingParams(max_completion_tokens=32, temperature=0.6, top_p=0.95)
 PROBLEMS = [
@@ -262,6 +263,25 @@ def test_undecided_samples_are_left_out_and_counted() -> None:
             "mean_tokens": 80 / 6,
         }
     )
+
+
+def test_a_sample_that_could_not_be_judged_has_no_verdict_in_its_record() -> None:
+    rollouts = [
+        Rollout([1, 2, 3], [0.0] * 3, "text", "length", number, grade=Grade(outcome, "4", 0.1))
+        for number, outcome in enumerate(OUTCOMES)
+    ]
+    rows = record_rows([RolloutGroup(PROBLEMS[0], [1], rollouts)], seed=3, policy_version="9")
+    assert {row["outcome"]: row["correct"] for row in rows} == {
+        "correct": True,
+        "wrong": False,
+        "no_answer": False,
+        "bad_gold": None,
+        "timeout": None,
+        "error": None,
+    }
+    assert {(row["num_tokens"], row["finish_reason"], row["seed"]) for row in rows} == {
+        (3, "length", 3)
+    }
 
 
 def test_no_verdict_at_all_is_refused() -> None:
