@@ -18,7 +18,7 @@
     return made;
   }
 
-  const minus = (text) => text.replace("-", "\u2212");
+  const minus = (text) => text.replaceAll("-", "\u2212");
 
   function show(value, unit) {
     if (value === null || value === undefined) return "\u2013";

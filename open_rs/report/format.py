@@ -44,7 +44,8 @@ def percent(fraction: float | None, digits: int = 1) -> str:
 
 def points(difference: float) -> str:
     """A difference of fractions in percentage points, with its sign."""
-    return signed(f"{100 * difference:+.1f}")
+    rounded = round(100 * difference, 1)
+    return signed(f"{rounded:+.1f}") if rounded else "0.0"
 
 
 def signed(text: str) -> str:

@@ -108,18 +108,31 @@ def environment(data: RunData) -> list[tuple[str, str]]:
     return [(key, plain(value)) for key, value in flat(data.environment)]
 
 
-def harness(data: RunData) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The fingerprint of the measurement; those that are alike share one entry."""
-    alike: dict[str, list[str]] = defaultdict(list)
-    prints: dict[str, Row] = {}
+def harness(data: RunData) -> list[Row]:
+    """How the evaluations were measured: the first fingerprint in full, of each other one only
+    what differs from it.
+    """
+    alike: list[tuple[dict[str, str], list[str]]] = []  # (fingerprint as pairs, evaluations)
     for name, summary in data.evaluations.items():
-        if fingerprint := summary.get("fingerprint"):
-            alike[str(fingerprint)].append(name)
-            prints[str(fingerprint)] = fingerprint
-    return [
-        (_named(names), [(key, plain(value)) for key, value in flat(prints[key_of])])
-        for key_of, names in alike.items()
-    ]
+        pairs = {key: plain(value) for key, value in flat(summary.get("fingerprint") or {})}
+        if not any(pairs):
+            continue
+        same = next((names for held, names in alike if held == pairs), None)
+        if same is None:
+            alike.append((pairs, [name]))
+        else:
+            same.append(name)
+    rows = []
+    for pairs, names in alike:
+        first = alike[0][0]
+        other = pairs if pairs is first else _differing(first, pairs)
+        rows.append({"names": _named(names), "pairs": list(other.items()), "full": pairs is first})
+    return rows
+
+
+def _differing(first: dict[str, str], pairs: dict[str, str]) -> dict[str, str]:
+    keys = [*pairs, *(key for key in first if key not in pairs)]
+    return {key: pairs.get(key, "–") for key in keys if pairs.get(key) != first.get(key)}
 
 
 def _named(names: list[str]) -> str:
@@ -186,7 +199,9 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def plain(value: Any) -> str:
-    """A value in a table that is no recipe: text without quotes."""
+    """A value in a table that is no recipe: text without quotes, a dash for nothing."""
+    if value is None or value in ([], {}, ""):
+        return "–"
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return " ".join(value)
     return value if isinstance(value, str) else setting(value)

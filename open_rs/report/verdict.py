@@ -104,13 +104,11 @@ def verdict(data: RunData) -> Row | None:
     before, after = comparison["scores"]["before"], comparison["scores"]["after"]
     pass_1 = [scores["pass@1"] for scores in (before, after)]
     confidence = percent(difference.get("confidence", 0.95), 0)
-    direction = "rose" if difference["value"] >= 0 else "fell"
     return {
         "word": word,
         "sign": SIGNS.get(word, "•"),
         "kind": CLASSES.get(word, "unsure"),
-        "sentence": f"Test pass@1 {direction} from {percent(pass_1[0]['value'])} to "
-        f"{percent(pass_1[1]['value'])}.",
+        "sentence": _sentence(word, *(percent(score["value"]) for score in pass_1)),
         "difference": f"{points(difference['value'])} points",
         "interval": f"{points(difference['low'])} to {points(difference['high'])}",
         "confidence": confidence,
@@ -125,6 +123,13 @@ def verdict(data: RunData) -> Row | None:
         ],
         "gap": _gap(difference),
     }
+
+
+def _sentence(word: str, before: str, after: str) -> str:
+    """The two scores; a direction is named only where the verdict bears it."""
+    if word in ("improved", "worse"):
+        return f"Test pass@1 {'rose' if word == 'improved' else 'fell'} from {before} to {after}."
+    return f"Test pass@1 was {before} before training and {after} after it."
 
 
 def _dot(label: str, score: Row, kind: str) -> Row:

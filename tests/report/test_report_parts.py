@@ -31,12 +31,16 @@ def test_verdict_says_both_scores_the_difference_and_the_interval(full: RunData)
 
 
 @pytest.mark.parametrize(
-    ("word", "kind"), [("worse", "bad"), ("not distinguishable from noise", "unsure")]
+    ("word", "kind", "verb"),
+    [("worse", "bad", "fell"), ("not distinguishable from noise", "unsure", "was")],
 )
-def test_verdict_without_a_gain_never_looks_like_one(full: RunData, word: str, kind: str) -> None:
+def test_verdict_without_a_gain_never_looks_like_one(
+    full: RunData, word: str, kind: str, verb: str
+) -> None:
     comparison = {**full.comparison, "verdict": word}
     made = verdict(RunData(full.run, comparison=comparison))
     assert made is not None and made["kind"] == kind and made["sign"] != "▲"
+    assert f" {verb} " in made["sentence"] and "rose" not in made["sentence"]
 
 
 def test_flips_count_problems_by_the_change_of_their_pass_rate(tmp_path: Path) -> None:
@@ -197,6 +201,19 @@ def test_funnel_narrows_and_gives_reasons_most_frequent_first(full: RunData) -> 
     assert [stage["kept"] for stage in made["steps"]] == ["382", "373", "333", "311", "190"]
     assert made["steps"][-1]["reasons"] == [("solved 8 of 8", "70"), ("solved 0 of 8", "51")]
     assert (made["share"], made["steps"][-1]["kept_share"]) == ("47.5 %", 47.5)  # 190 / 400
+
+
+def test_harness_is_told_once_and_then_by_its_differences(tmp_path: Path) -> None:
+    test = {"problems": "aa", "sampling": {"top_p": 1.0, "stop": []}, "seed": 0}
+    validation = {"problems": "bb", "sampling": {"top_p": 1.0, "stop": []}}
+    prints = {"test-000000": test, "test-000050": dict(test), "validation-000000": validation}
+    evaluations = {name: {"fingerprint": one} for name, one in prints.items()}
+    full_one, other = tables.harness(RunData(RunFolder(tmp_path), evaluations=evaluations))
+    assert full_one["names"] == "test-000000, test-000050" and full_one["full"]
+    pairs = [("problems", "aa"), ("sampling.top_p", "1.0"), ("sampling.stop", "–"), ("seed", "0")]
+    assert full_one["pairs"] == pairs
+    assert other["pairs"] == [("problems", "bb"), ("seed", "–")] and not other["full"]
+    assert tables.harness(RunData(RunFolder(tmp_path), evaluations={"test-000000": {}})) == []
 
 
 def test_recipe_shows_what_differs_from_the_defaults(full: RunData) -> None:

@@ -61,7 +61,7 @@ def test_cut_says_how_much_is_gone() -> None:
 
 def test_numbers() -> None:
     assert [percent(0.4125), percent(None), percent(-0.01)] == ["41.2 %", "–", "−1.0 %"]
-    assert [points(0.23), points(-0.005)] == ["+23.0", "−0.5"]
+    assert [points(0.23), points(-0.005), points(-0.0001)] == ["+23.0", "−0.5", "0.0"]
     assert [number(0.00012345), number(1234.5), number(-2.0)] == ["0.0001234", "1,234", "−2"]
     # 59.6 s rounds up to a minute; 7,530 s = 2 h 5 min 30 s, half a minute rounds to even
     assert [duration(4.21), duration(59.6), duration(200)] == ["4.2 s", "1 min 00 s", "3 min 20 s"]
