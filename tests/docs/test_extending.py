@@ -12,10 +12,10 @@ from open_rs.curate import curate
 from open_rs.errors import InputError
 from open_rs.grade import Grade
 from open_rs.plugins import load_function
-from open_rs.problems import Problem, load_problems
+from open_rs.problems import Problem, load_problems, read_jsonl
 from open_rs.recipe import LossRecipe, Recipe, load_recipe, shipped_recipe
 from open_rs.rollout.protocol import Rollout, RolloutGroup
-from open_rs.runs import read_json
+from open_rs.runs import RunFolder, read_json, read_metrics
 from open_rs.train.rewards import build_rewards, score
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -156,3 +156,25 @@ def test_own_chat_template_shapes_the_prompt(folder: Path) -> None:
 
     recipe = recipe_of(command_with("plain.jinja"))
     assert Prompter(Tokenizer(), recipe.prompt).text("1 + 1") == "1 + 1\n\nAnswer: "
+
+
+SMALL = (
+    "sources.0.count=4 data.validation.count=2 data.test.count=2 rollout.group_size=3 "
+    "rollout.prompts_per_step=2 rollout.max_completion_tokens=12 train.num_steps=1 "
+    "evaluate.every=1 evaluate.validation_samples=1"
+)
+
+
+def test_a_command_of_the_page_trains(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from open_rs.cli import main
+
+    command = command_with("brief.toml train.num_steps=20")
+    monkeypatch.setattr(sys, "argv", [*shlex.split(command), *SMALL.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    rollouts = list(read_jsonl(folder / "runs" / "brief" / "rollouts" / "000001.jsonl.gz"))
+    assert len(rollouts) == 6
+    assert all(row["reward_breakdown"].keys() == {"accuracy", "brevity"} for _, row in rollouts)
+    (_, step) = read_metrics(RunFolder(folder / "runs" / "brief"))
+    assert 0 <= step["reward/brevity"] <= 1
