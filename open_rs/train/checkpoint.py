@@ -84,7 +84,10 @@ def _write_parts(
         _save_merged(policy, folder)
     else:
         policy.save_pretrained(folder)  # type: ignore[operator]
-    tokenizer.save_pretrained(folder)
+    try:
+        tokenizer.save_pretrained(folder)
+    except Exception as error:  # tokenizers raises a bare Exception when a file cannot be written
+        raise OSError(str(error)) from error
     save_file(_optimizer_tensors(policy, optimizer), folder / "trainer" / "optimizer.safetensors")
     write_json(folder / "trainer" / "state.json", asdict(state))
 
@@ -157,14 +160,17 @@ def _fsync_tree(folder: Path) -> None:
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint folder, None if every file is as its manifest says."""
     try:
-        files = read_json(folder / MANIFEST)["files"]
-    except (InputError, KeyError, TypeError) as error:
+        listed = read_json(folder / MANIFEST)["files"].items()
+        files = {name: (facts["bytes"], facts["sha256"]) for name, facts in listed}
+    except (InputError, KeyError, TypeError, AttributeError) as error:
         return f"no usable manifest ({error})"
-    for name, expected in files.items():
+    if not files:
+        return "no usable manifest (it lists no file)"
+    for name, (size, checksum) in files.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != expected["bytes"] or sha256(path) != expected["sha256"]:
+        if path.stat().st_size != size or sha256(path) != checksum:
             return f"{name} was changed or cut short"
     return None
 
@@ -199,13 +205,17 @@ def remove_leftovers(run: RunFolder) -> None:
 
 
 def restore(folder: Path, policy: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
-    """Put a checkpoint's weights and moments into `policy` and `optimizer`; returns its state."""
+    """Put a checkpoint's weights and moments into `policy` and `optimizer`; returns its state.
+
+    Moments that the optimizer has from other steps are dropped.
+    """
     device = next(policy.parameters()).device
     if is_adapted(policy):
         _copy_into(policy, load_file(folder / "trainer" / "adapter.safetensors"))
     else:
         load_weights(policy, folder)
     moments = load_file(folder / "trainer" / "optimizer.safetensors")
+    optimizer.state.clear()
     for name, parameter in policy.named_parameters():
         keys = ("step", "exp_avg", "exp_avg_sq")
         values = {key: moments[f"{name}/{key}"] for key in keys if f"{name}/{key}" in moments}

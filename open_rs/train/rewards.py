@@ -20,7 +20,7 @@ from open_rs.rollout.protocol import Rollout, RolloutGroup
 
 RewardFunction = Callable[[Rollout, Problem], float | None]
 
-# reward/mean and the like are said of the sum (`metrics.reward_metrics`), so no part may be called so
+# `metrics.reward_metrics` says these of the sum, as reward/mean: no part may be called so
 TAKEN_NAMES = ("mean", "std", "undecided_frac")
 
 
