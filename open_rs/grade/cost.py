@@ -100,6 +100,8 @@ def _power(tree: Tree, parts: list[Size], joined: Size) -> Size:
         return TOO_MUCH
     bits = parts[0].bits * max(times, 1.0)
     terms = _expanded(parts[0].terms, math.ceil(times))
+    if _is_symbolic(tree[1]):
+        terms = max(terms, times)  # the degree counts too
     return _with(joined, bits=bits, terms=terms, radicals=0 if exponent.denominator == 1 else 1)
 
 
@@ -173,7 +175,7 @@ def log10_at_least(tree: Tree) -> float | None:
         value: Fraction = tree[1]
         if value <= 0:
             return None
-        return (value.numerator.bit_length() - value.denominator.bit_length() - 1) * 0.30102
+        return math.log10(value.numerator) - math.log10(value.denominator) - 1e-9
     if kind in ("+", "*"):
         bounds = [log10_at_least(part) for part in tree[1:]]
         known = [bound for bound in bounds if bound is not None]
@@ -187,7 +189,7 @@ def log10_at_least(tree: Tree) -> float | None:
         return base * 10.0 ** min(exponent, 300.0)
     if kind == "!":
         inside = log10_at_least(tree[1])
-        if inside is None or inside < 1:
+        if inside is None or inside < 0.47:  # log10 of 3
             return None
         number = 10.0 ** min(inside, 300.0)  # n! >= (n / e)^n
         return number * (math.log10(number) - 0.4343)

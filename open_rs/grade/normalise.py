@@ -1,7 +1,6 @@
 """The many ways to typeset one answer, brought to one: layout, fonts, synonyms, unicode, units."""
 
 import re
-import unicodedata
 
 # What a person or a model may type instead of the LaTeX that the reader knows.
 _UNICODE = {
@@ -16,6 +15,8 @@ _UNICODE = {
 _DIGITS = {chr(0xFF10 + digit): str(digit) for digit in range(10)}  # full-width
 _TABLE = str.maketrans({**_UNICODE, **_DIGITS})
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
+_MATH_MODE = re.compile(r"(?<!\\)\\[()\[\]]")
 _SIZES = re.compile(
     r"\\(?:left|right|mleft|mright|middle|bigg?[lrm]?|Bigg?[lrm]?)(?![a-zA-Z])\.?"
     r"|\\(?:displaystyle|textstyle|limits|nolimits|mathstrut|phantom|bf|rm|it)(?![a-zA-Z])"
@@ -44,10 +45,10 @@ _ENDS = " \t\n.,;:"
 
 def normalise(text: str) -> str:
     """`text` without layout, in the reader's LaTeX. Applied to golds and answers alike."""
-    text = "".join(one for one in text if one.isspace() or unicodedata.category(one) != "Cc")
+    text = _CONTROLS.sub("", text)
     text = text.translate(_TABLE)
     text = text.replace(r"\$", " ").replace("$", " ")
-    text = re.sub(r"\\[()\[\]](?![a-zA-Z])", " ", text) if _wrapped(text) else text
+    text = _MATH_MODE.sub(" ", text)
     text = _THIN_THOUSANDS.sub("", text)
     text = _SIZES.sub(" ", text)
     text = _SPACES.sub(" ", text)
@@ -57,10 +58,6 @@ def normalise(text: str) -> str:
     text = _NUMBER_IN_TEXT.sub(r" \1 ", _ONE_LETTER.sub(r" \1 ", text))
     text = re.sub(r" +", " ", text).strip().rstrip(_ENDS)
     return _unwrapped(text)
-
-
-def _wrapped(text: str) -> bool:
-    return r"\(" in text or r"\[" in text
 
 
 def _synonym(command: str) -> str:

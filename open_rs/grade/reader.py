@@ -10,189 +10,43 @@ A tree is a tuple: its kind, then its parts.
 What the reader does not know, or knows to be ambiguous, raises `Unreadable`.
 """
 
-import re
 from fractions import Fraction
 from typing import Any
 
+from open_rs.grade.atoms import FUNCTIONS, GREEK, MAX_DEPTH, OPENING_COMMANDS, Atoms
 from open_rs.grade.normalise import unit_name
-
-Tree = tuple[Any, ...]
-
-MAX_DEPTH = 40
-MAX_DIGITS = 2000
-
-
-class Unreadable(Exception):
-    """Not in the language of this reader: a matter for math-verify."""
-
-
-_TOKEN = re.compile(
-    r"\s*(?:(?P<num>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?P<exp>[eE][+-]?\d+(?![a-zA-Z\d]))?"
-    r"|\\text\s*\{(?P<text>[^{}]*)\}"
-    r"|(?P<env>\\(?:begin|end)\s*\{[a-zA-Z*]+\})"
-    r"|(?P<cmd>\\[a-zA-Z]+)|(?P<esc>\\[^a-zA-Z])|(?P<sym>[a-zA-Z])|(?P<op><=|>=|\*\*|[^\s\\]))"
+from open_rs.grade.tokens import (
+    CHOICE,
+    TRAILING_WORDS,
+    Tree,
+    Unreadable,
+    is_joint,
+    is_words,
+    tokens,
+    words_tree,
 )
-_GREEK = frozenset(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "varepsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "vartheta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "rho",
-        "sigma",
-        "tau",
-        "upsilon",
-        "phi",
-        "varphi",
-        "chi",
-        "psi",
-        "omega",
-        "Gamma",
-        "Delta",
-        "Theta",
-        "Lambda",
-        "Xi",
-        "Pi",
-        "Sigma",
-        "Phi",
-        "Psi",
-        "Omega",
-        "ell",
-        "hbar",
-    ]
-)
-_FUNCTIONS = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "ln",
-        "log",
-        "exp",
-    ]
-)
+
+__all__ = ["Tree", "Unreadable", "read"]
+
+
 _RELATIONS = {
     "=": "=", "<": "<", ">": ">", r"\le": "<=", r"\ge": ">=", "<=": "<=", ">=": ">=", r"\in": "in",
     r"\ne": "!=", r"\approx": "~", r"\equiv": "=", "≡": "=",
 }  # fmt: skip
-_WORD = re.compile(r"[A-Za-z][A-Za-z' -]*")
-_SHORT_WORDS = frozenset({"yes", "no", "true", "false", "none", "odd", "even", "both", "neither"})
-_TRAILING_WORDS = re.compile(r"(?<=[\d})%])\s*([A-Za-z]{2,}(?:[ .-]+[A-Za-z]+)*)$")
-_CHOICE = re.compile(r"\(?([A-Z])[).]?")
-_MATRICES = ("matrix", "pmatrix", "bmatrix", "vmatrix", "Bmatrix", "smallmatrix", "array")
 
 
 def read(text: str) -> Tree:
     """The tree of a normalised answer."""
-    if _is_words(text):
-        return _words(text)
-    if choice := _CHOICE.fullmatch(text):
+    if is_words(text):
+        return words_tree(text)
+    if choice := CHOICE.fullmatch(text):
         return ("sym", choice.group(1))
-    text = _TRAILING_WORDS.sub(lambda match: rf"\text{{{match.group(1)}}}", text)
-    return _Reader(_tokens(text)).whole()
+    text = TRAILING_WORDS.sub(lambda match: rf"\text{{{match.group(1)}}}", text)
+    return _Reader(tokens(text)).whole()
 
 
-def _is_words(text: str) -> bool:
-    """Words rather than a product of letters: three letters in a row that are no function."""
-    if not _WORD.fullmatch(text):
-        return False
-    words = [word for word in text.split() if word not in ("and", "or")]
-    if len(words) == 1 and words[0].lower() in _SHORT_WORDS:
-        return True
-    return any(len(word) >= 4 or (len(words) > 1 and len(word) >= 3) for word in words)
-
-
-_NUMBER_WORDS = {
-    word: ("num", Fraction(value))
-    for value, word in enumerate(
-        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    )
-}
-
-
-def _words(text: str) -> Tree:
-    words = " ".join(text.lower().split())
-    return _NUMBER_WORDS.get(words, ("text", words))
-
-
-def _tokens(text: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    at, end = 0, len(text.rstrip())
-    while at < end:
-        match = _TOKEN.match(text, at)
-        if match is None:
-            raise Unreadable("a stray character")
-        kind = match.lastgroup or ""
-        if kind == "exp" or kind == "num":
-            number = match.group("num").replace(",", "") if _thousands(text, match) else None
-            if number is None:  # digits and commas inside brackets: members, not thousands
-                first = match.group("num").split(",")[0]
-                found.append(("num", first))
-                at = match.start("num") + len(first)
-                continue
-            found.append(("num", number + (match.group("exp") or "")))
-        else:
-            found.append((kind, match.group(kind).strip()))
-        at = match.end()
-    return found
-
-
-def _thousands(text: str, match: re.Match[str]) -> bool:
-    """Whether commas within a run of digits part thousands: not after a 0, nor inside brackets."""
-    number = match.group("num")
-    if "," not in number:
-        return True
-    before = text[: match.start("num")]
-    inside = any(before.count(a) > before.count(b) for a, b in ("()", "[]", (r"\{", r"\}")))
-    return number[0] != "0" and not inside
-
-
-class _Reader:
+class _Reader(Atoms):
     """Recursive descent with a depth limit; `self.at` is the next token."""
-
-    def __init__(self, tokens: list[tuple[str, str]]) -> None:
-        self.tokens = tokens
-        self.at = 0
-        self.depth = 0
-
-    def peek(self, ahead: int = 0) -> tuple[str, str]:
-        at = self.at + ahead
-        return self.tokens[at] if at < len(self.tokens) else ("end", "")
-
-    def next(self) -> tuple[str, str]:
-        token = self.peek()
-        self.at += 1
-        return token
-
-    def take(self, text: str) -> bool:
-        if self.peek()[1] == text and self.peek()[0] != "text":
-            self.at += 1
-            return True
-        return False
-
-    def expect(self, text: str) -> None:
-        if not self.take(text):
-            raise Unreadable(f"{text} expected")
 
     def whole(self) -> Tree:
         tree = self.items()
@@ -217,9 +71,9 @@ class _Reader:
 
     def joint(self) -> bool:
         """Take \\text{and}, \\text{, or} and the like."""
-        if is_joint := _is_joint(self.peek()):
+        if found := is_joint(self.peek()):
             self.at += 1
-        return is_joint
+        return found
 
     def word(self, word: str) -> bool:
         """Take the letters of `word`, which stand as single symbols."""
@@ -338,7 +192,7 @@ class _Reader:
             self.at = start
             return not is_separator
         if kind == "cmd":
-            return text[1:] in _GREEK | _FUNCTIONS or text in _OPENING_COMMANDS
+            return text[1:] in GREEK | FUNCTIONS or text in OPENING_COMMANDS
         return (
             kind == "num" or (kind == "op" and text in "({[") or (kind == "env" and "begin" in text)
         )
@@ -360,7 +214,7 @@ class _Reader:
             elif text in ("%", r"\%"):
                 self.at += 1
                 tree = ("pct", tree)
-            elif kind == "text" and not _is_joint((kind, text)):
+            elif kind == "text" and not is_joint((kind, text)):
                 tree = self.with_unit(tree)
             else:
                 return tree
@@ -406,173 +260,6 @@ class _Reader:
             raise Unreadable("words after words")
         return ("unit", tree, name)
 
-    def argument(self) -> Tree:
-        """One token or one group, as LaTeX takes an argument."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unreadable("too deep")
-        tree = self.one_argument()
-        self.depth -= 1
-        return tree
-
-    def one_argument(self) -> Tree:
-        kind, text = self.peek()
-        if kind == "num" and not text.startswith(".") and len(text) > 1 and "{" not in text:
-            self.tokens[self.at] = ("num", text[1:])
-            return ("num", Fraction(text[0]))
-        if text == "-" and kind == "op":
-            self.at += 1
-            return ("neg", self.argument())
-        return self.primary()
-
-    def primary(self) -> Tree:
-        kind, text = self.next()
-        if kind == "num":
-            return ("num", number(text))
-        if kind == "text":
-            return _words(text)
-        if kind == "sym":
-            return ("const", text) if text in "ei" else ("sym", text)
-        if kind == "env":
-            return self.matrix(text)
-        if kind == "op" and text in "({[|":
-            return self.bracketed(text)
-        if kind == "esc" and text == r"\{":
-            return self.bracketed(text)
-        if kind == "cmd":
-            return self.command(text[1:])
-        raise Unreadable(f"{text!r} not expected")
-
-    def bracketed(self, opening: str) -> Tree:
-        self.depth += 1
-        if opening == r"\{" and self.take(r"\}"):
-            return ("set",)
-        inside = self.items()
-        self.depth -= 1
-        closing = self.next()[1]
-        members = inside[1:] if inside[0] == "list" else (inside,)
-        if opening == "{" and closing == "}":
-            return inside
-        if opening == "|" and closing == "|":
-            return ("call", "abs", inside)
-        if opening == r"\{" and closing == r"\}":
-            return ("set", *members)
-        if opening in ("(", "[") and closing in (")", "]"):
-            if len(members) > 1:
-                return ("tuple", opening, closing, *members)
-            if (opening, closing) in (("(", ")"), ("[", "]")):
-                return inside
-        raise Unreadable("brackets that do not match")
-
-    def command(self, name: str) -> Tree:
-        if name in ("pi", "imath"):
-            return ("const", "pi" if name == "pi" else "i")
-        if name == "infty":
-            return ("inf",)
-        if name == "emptyset":
-            return ("set",)
-        if name in _GREEK:
-            return ("sym", name)
-        if name == "frac":
-            above = self.argument()
-            return ("/", above, self.argument())
-        if name in ("binom", "dbinom", "tbinom"):
-            above = self.argument()
-            return ("call", "binom", above, self.argument())
-        if name == "sqrt":
-            return self.root()
-        if name in ("lfloor", "lceil", "langle"):
-            inside = self.items()
-            self.expect("\\" + {"lfloor": "rfloor", "lceil": "rceil", "langle": "rangle"}[name])
-            if name == "langle":
-                members = inside[1:] if inside[0] == "list" else (inside,)
-                return ("tuple", "(", ")", *members)
-            return ("call", name[1:], inside)
-        if name == "overline" and self.at >= 2 and self.tokens[self.at - 2][0] == "num":
-            raise Unreadable("a repeating decimal")
-        if name in _FUNCTIONS:
-            return self.function(name)
-        raise Unreadable(f"\\{name}")
-
-    def root(self) -> Tree:
-        if self.take("["):
-            degree = self.sum()
-            self.expect("]")
-            return ("call", "root", self.argument(), degree)
-        return ("call", "root", self.argument(), ("num", Fraction(2)))
-
-    def function(self, name: str) -> Tree:
-        base: Tree | None = None
-        exponent: Tree | None = None
-        if name == "log" and self.take("_"):
-            base = self.argument()
-        if self.take("^"):
-            exponent = self.argument()
-            if exponent[0] != "num":
-                raise Unreadable("an inverse function or an odd power")
-        if self.peek()[1] in ("(", "{"):
-            inside = self.power() if exponent is None else self.primary()
-        else:
-            inside = self.plain_argument()
-        if inside[0] == "tuple":
-            raise Unreadable("a function of several arguments")
-        tree: Tree = ("call", name, inside) if base is None else ("call", name, inside, base)
-        return tree if exponent is None else ("^", tree, exponent)
-
-    def plain_argument(self) -> Tree:
-        """sin 2x y: factors without brackets, up to the next function or sign."""
-        factors = [self.power()]
-        while self.starts_factor() and self.peek()[1] not in ("(", "{"):
-            if self.peek()[1][1:] in _FUNCTIONS or self.peek()[0] == "num":
-                break
-            factors.append(self.power())
-        return factors[0] if len(factors) == 1 else ("*", *factors)
-
-    def matrix(self, opening: str) -> Tree:
-        kind = opening[opening.index("{") + 1 : -1]
-        if kind not in _MATRICES or "begin" not in opening:
-            raise Unreadable("an environment")
-        if kind == "array":
-            self.expect("{")
-            while not self.take("}"):
-                self.next()
-                if self.peek()[0] == "end":
-                    raise Unreadable("an array without end")
-        rows = [self.row()]
-        while self.take("\\\\"):
-            if self.peek()[0] != "env":
-                rows.append(self.row())
-        if self.next()[1].replace(" ", "") != f"\\end{{{kind}}}":
-            raise Unreadable("an environment without end")
-        return ("matrix", *rows)
-
-    def row(self) -> Tree:
-        cells = [self.sum()]
-        while self.take("&"):
-            cells.append(self.sum())
-        return ("row", *cells)
-
-
-def _is_joint(token: tuple[str, str]) -> bool:
-    kind, text = token
-    return kind == "text" and text.lower().strip(" ,;") in ("and", "or", "")
-
-
-_OPENING_COMMANDS = frozenset(
-    [
-        r"\frac",
-        r"\sqrt",
-        r"\pi",
-        r"\binom",
-        r"\dbinom",
-        r"\tbinom",
-        r"\lfloor",
-        r"\lceil",
-        r"\infty",
-        r"\imath",
-    ]
-)
-
 
 def _is_proper(tree: Tree) -> bool:
     """Whether the tree is a fraction of two integers between 0 and 1."""
@@ -582,11 +269,3 @@ def _is_proper(tree: Tree) -> bool:
         and tree[1][1].denominator == tree[2][1].denominator == 1
         and 0 < tree[1][1] < tree[2][1]
     )
-
-
-def number(text: str) -> Fraction:
-    """The exact value of a decimal as written, 4.5e33 included."""
-    mantissa, _, exponent = text.lower().partition("e")
-    if len(mantissa) > MAX_DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > MAX_DIGITS:
-        raise Unreadable("a number with too many digits")
-    return Fraction(mantissa) * Fraction(10) ** int(exponent or 0)

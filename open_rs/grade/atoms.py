@@ -1,0 +1,212 @@
+"""The parts of an expression that stand for themselves: numbers, brackets, commands, matrices."""
+
+from fractions import Fraction
+
+from open_rs.grade.tokens import Token, Tree, Unreadable, number, words_tree
+
+MAX_DEPTH = 60
+GREEK = frozenset(
+    ("alpha", "beta", "gamma", "delta", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota",
+     "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi",
+     "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi",
+     "Omega", "ell", "hbar")
+)  # fmt: skip
+FUNCTIONS = frozenset(
+    ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh",
+     "ln", "log", "exp")
+)  # fmt: skip
+OPENING_COMMANDS = frozenset(
+    (r"\frac", r"\sqrt", r"\pi", r"\binom", r"\dbinom", r"\tbinom", r"\lfloor", r"\lceil",
+     r"\infty", r"\imath")
+)  # fmt: skip
+_MATRICES = ("matrix", "pmatrix", "bmatrix", "vmatrix", "Bmatrix", "smallmatrix", "array")
+
+
+class Atoms:
+    """A cursor over the tokens, and what starts with a sign of its own. reader.py builds on it."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens = tokens
+        self.at = 0
+        self.depth = 0
+
+    def peek(self, ahead: int = 0) -> Token:
+        at = self.at + ahead
+        return self.tokens[at] if at < len(self.tokens) else ("end", "")
+
+    def next(self) -> Token:
+        token = self.peek()
+        self.at += 1
+        return token
+
+    def take(self, text: str) -> bool:
+        if self.peek()[1] == text and self.peek()[0] != "text":
+            self.at += 1
+            return True
+        return False
+
+    def expect(self, text: str) -> None:
+        if not self.take(text):
+            raise Unreadable(f"{text} expected")
+
+    def argument(self) -> Tree:
+        """One token or one group, as LaTeX takes an argument."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unreadable("too deep")
+        tree = self.one_argument()
+        self.depth -= 1
+        return tree
+
+    def one_argument(self) -> Tree:
+        kind, text = self.peek()
+        if kind == "num" and not text.startswith(".") and len(text) > 1 and "{" not in text:
+            self.tokens[self.at] = ("num", text[1:])
+            return ("num", Fraction(text[0]))
+        if text == "-" and kind == "op":
+            self.at += 1
+            return ("neg", self.argument())
+        return self.primary()
+
+    def primary(self) -> Tree:
+        kind, text = self.next()
+        if kind == "num":
+            return ("num", number(text))
+        if kind == "text":
+            return words_tree(text)
+        if kind == "sym":
+            return ("const", text) if text in "ei" else ("sym", text)
+        if kind == "env":
+            return self.matrix(text)
+        if kind == "op" and text in "({[|":
+            return self.bracketed(text)
+        if kind == "esc" and text == r"\{":
+            return self.bracketed(text)
+        if kind == "cmd":
+            return self.command(text[1:])
+        raise Unreadable(f"{text!r} not expected")
+
+    def bracketed(self, opening: str) -> Tree:
+        self.depth += 1
+        if opening == r"\{" and self.take(r"\}"):
+            return ("set",)
+        inside = self.items()
+        self.depth -= 1
+        closing = self.next()[1]
+        members = inside[1:] if inside[0] == "list" else (inside,)
+        if opening == "{" and closing == "}":
+            return inside
+        if opening == "|" and closing == "|":
+            return ("call", "abs", inside)
+        if opening == r"\{" and closing == r"\}":
+            return ("set", *members)
+        if opening in ("(", "[") and closing in (")", "]"):
+            if len(members) > 1:
+                return ("tuple", opening, closing, *members)
+            if (opening, closing) in (("(", ")"), ("[", "]")):
+                return inside
+        raise Unreadable("brackets that do not match")
+
+    def command(self, name: str) -> Tree:
+        if name in ("pi", "imath"):
+            return ("const", "pi" if name == "pi" else "i")
+        if name == "infty":
+            return ("inf",)
+        if name == "emptyset":
+            return ("set",)
+        if name in GREEK:
+            return ("sym", name)
+        if name == "frac":
+            above = self.argument()
+            return ("/", above, self.argument())
+        if name in ("binom", "dbinom", "tbinom"):
+            above = self.argument()
+            return ("call", "binom", above, self.argument())
+        if name == "sqrt":
+            return self.root()
+        if name in ("lfloor", "lceil", "langle"):
+            inside = self.items()
+            self.expect("\\" + {"lfloor": "rfloor", "lceil": "rceil", "langle": "rangle"}[name])
+            if name == "langle":
+                members = inside[1:] if inside[0] == "list" else (inside,)
+                return ("tuple", "(", ")", *members)
+            return ("call", name[1:], inside)
+        if name == "overline" and self.at >= 2 and self.tokens[self.at - 2][0] == "num":
+            raise Unreadable("a repeating decimal")
+        if name in FUNCTIONS:
+            return self.function(name)
+        raise Unreadable(f"\\{name}")
+
+    def root(self) -> Tree:
+        if self.take("["):
+            degree = self.sum()
+            self.expect("]")
+            return ("call", "root", self.argument(), degree)
+        return ("call", "root", self.argument(), ("num", Fraction(2)))
+
+    def function(self, name: str) -> Tree:
+        base: Tree | None = None
+        exponent: Tree | None = None
+        if name == "log" and self.take("_"):
+            base = self.argument()
+        if self.take("^"):
+            exponent = self.argument()
+            if exponent[0] != "num":
+                raise Unreadable("an inverse function or an odd power")
+        if self.peek()[1] in ("(", "{"):
+            inside = self.power() if exponent is None else self.primary()
+        else:
+            inside = self.plain_argument()
+        if inside[0] == "tuple":
+            raise Unreadable("a function of several arguments")
+        tree: Tree = ("call", name, inside) if base is None else ("call", name, inside, base)
+        return tree if exponent is None else ("^", tree, exponent)
+
+    def plain_argument(self) -> Tree:
+        """sin 2x y: factors without brackets, up to the next function or sign."""
+        factors = [self.power()]
+        while self.starts_factor() and self.peek()[1] not in ("(", "{"):
+            if self.peek()[1][1:] in FUNCTIONS or self.peek()[0] == "num":
+                break
+            factors.append(self.power())
+        return factors[0] if len(factors) == 1 else ("*", *factors)
+
+    def matrix(self, opening: str) -> Tree:
+        kind = opening[opening.index("{") + 1 : -1]
+        if kind not in _MATRICES or "begin" not in opening:
+            raise Unreadable("an environment")
+        if kind == "array":
+            self.expect("{")
+            while not self.take("}"):
+                self.next()
+                if self.peek()[0] == "end":
+                    raise Unreadable("an array without end")
+        rows = [self.row()]
+        while self.take("\\\\"):
+            if self.peek()[0] != "env":
+                rows.append(self.row())
+        if self.next()[1].replace(" ", "") != f"\\end{{{kind}}}":
+            raise Unreadable("an environment without end")
+        return ("matrix", *rows)
+
+    def row(self) -> Tree:
+        cells = [self.sum()]
+        while self.take("&"):
+            cells.append(self.sum())
+        return ("row", *cells)
+
+    def items(self) -> Tree:
+        """A list or a single item, up to a closing bracket."""
+        raise NotImplementedError
+
+    def sum(self) -> Tree:
+        """Terms joined by signs."""
+        raise NotImplementedError
+
+    def power(self) -> Tree:
+        """A primary with its exponent, unit and the like."""
+        raise NotImplementedError
+
+    def starts_factor(self) -> bool:
+        """Whether the next token starts a factor."""
+        raise NotImplementedError

@@ -1,0 +1,96 @@
+"""The signs and words of a normalised answer, for reader.py to make trees of."""
+
+import re
+from fractions import Fraction
+from typing import Any
+
+Tree = tuple[Any, ...]
+Token = tuple[str, str]  # kind, text
+
+MAX_DIGITS = 2000
+
+
+class Unreadable(Exception):
+    """Not in the language of this reader: a matter for math-verify."""
+
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<num>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?P<exp>[eE][+-]?\d+(?![a-zA-Z\d]))?"
+    r"|\\text\s*\{(?P<text>[^{}]*)\}"
+    r"|(?P<env>\\(?:begin|end)\s*\{[a-zA-Z*]+\})"
+    r"|(?P<cmd>\\[a-zA-Z]+)|(?P<esc>\\[^a-zA-Z])|(?P<sym>[a-zA-Z])|(?P<op><=|>=|\*\*|[^\s\\]))"
+)
+_WORD = re.compile(r"[A-Za-z][A-Za-z' -]*")
+_SHORT_WORDS = frozenset({"yes", "no", "true", "false", "none", "odd", "even", "both", "neither"})
+TRAILING_WORDS = re.compile(r"(?<=[\d})%])\s*([A-Za-z]{2,}(?:[ .-]+[A-Za-z]+)*)$")
+CHOICE = re.compile(r"\(?([A-Z])[).]?")
+
+
+def is_words(text: str) -> bool:
+    """Words rather than a product of letters: three letters in a row that are no function."""
+    if not _WORD.fullmatch(text):
+        return False
+    words = [word for word in text.split() if word not in ("and", "or")]
+    if len(words) == 1 and words[0].lower() in _SHORT_WORDS:
+        return True
+    return any(len(word) >= 4 or (len(words) > 1 and len(word) >= 3) for word in words)
+
+
+_NUMBER_WORDS = {
+    word: ("num", Fraction(value))
+    for value, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    )
+}
+
+
+def words_tree(text: str) -> Tree:
+    words = " ".join(text.lower().split())
+    return _NUMBER_WORDS.get(words, ("text", words))
+
+
+def tokens(text: str) -> list[Token]:
+    """The signs of a normalised answer, as (kind, text)."""
+    found: list[Token] = []
+    at, end = 0, len(text.rstrip())
+    while at < end:
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise Unreadable("a stray character")
+        kind = match.lastgroup or ""
+        if kind == "exp" or kind == "num":
+            number = match.group("num").replace(",", "") if _thousands(text, match) else None
+            if number is None:  # digits and commas inside brackets: members, not thousands
+                first = match.group("num").split(",")[0]
+                found.append(("num", first))
+                at = match.start("num") + len(first)
+                continue
+            found.append(("num", number + (match.group("exp") or "")))
+        else:
+            found.append((kind, match.group(kind).strip()))
+        at = match.end()
+    return found
+
+
+def _thousands(text: str, match: re.Match[str]) -> bool:
+    """Whether commas within a run of digits part thousands: not after a 0, nor inside brackets."""
+    number = match.group("num")
+    if "," not in number:
+        return True
+    before = text[: match.start("num")]
+    inside = any(before.count(a) > before.count(b) for a, b in ("()", "[]", (r"\{", r"\}")))
+    return number[0] != "0" and not inside
+
+
+def is_joint(token: Token) -> bool:
+    """Whether a token is \\text{and}, \\text{or} or nothing but punctuation."""
+    kind, text = token
+    return kind == "text" and text.lower().strip(" ,;") in ("and", "or", "")
+
+
+def number(text: str) -> Fraction:
+    """The exact value of a decimal as written, 4.5e33 included."""
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(mantissa) > MAX_DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > MAX_DIGITS:
+        raise Unreadable("a number with too many digits")
+    return Fraction(mantissa) * Fraction(10) ** int(exponent or 0)

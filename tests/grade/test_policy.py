@@ -1,0 +1,88 @@
+"""docs/grading.md, case by case: (gold, answer, verdict)."""
+
+import pytest
+
+from open_rs.grade.exact import exact_verdict
+
+SAME = [
+    # numbers
+    ("18", "18.0"), ("18", "+18"), ("025", "25"), ("27.0", "27"), ("70000", "70,000"),
+    ("70000", "70{,}000"), ("70000", r"70,\!000"), ("0.5", ".5"), ("0.5", r"\frac{1}{2}"),
+    ("0.5", r"\frac12"), ("4.5e33", r"4.5 \times 10^{33}"), ("-3", "−3"), ("7", "７"),
+    (r"\frac{14}{3}", "14/3"), (r"\frac{14}{3}", r"4\frac{2}{3}"), (r"\frac{14}{3}", "4 2/3"),
+    (r"-\frac{1}{2}", r"\frac{-1}{2}"), (r"\frac{1}{2}", r"\dfrac{ 2 }{ 4 }"), ("8", "2^3"),
+    ("120", "5!"), ("10", r"\binom{5}{2}"), ("3", r"\sqrt{9}"), ("3", r"\sqrt[3]{27}"),
+    ("4", r"\lfloor 4.7 \rfloor"), ("5", "|-5|"), ("12", r"3 \times 4"), ("3", "three"),
+    # units, money, percent, degrees, bases
+    (r"2 \text{ euros}", "2"), ("2", r"2 \text{ euros}"), (r"\$42409", "42,409"),
+    (r"42409", r"\$42{,}409"), (r"10\%", "10"), ("10", r"10\%"), (r"10\%", "0.1"),
+    ("0.1", r"10\%"), (r"90^\circ", "90"), ("90", "90°"), (r"90^\circ", r"90 \text{ degrees}"),
+    (r"8\text{ cm}", "8 centimeters"), (r"5 \text{ cm}^2", r"5 \text{ square cm}"),
+    ("2220_5", "2220_{5}"), ("2220_5", "2220"), (r"\frac{11}{15}\text{ days}", "11/15"),
+    # expressions
+    ("2n-2", "2(n-1)"), (r"3\sqrt{13}", r"\sqrt{13} \cdot 3"), ("6-5i", "-5i+6"),
+    (r"\frac{1}{2n+2}", r"\frac{1}{2(n+1)}"), (r"2\pi", r"\pi + \pi"), ("(x+1)^2", "x^2+2x+1"),
+    (r"x^2 - x", "x(x-1)"), (r"\sin^2 t", r"\sin^2(t)"), (r"2^{1009}", r"2 \cdot 2^{1008}"),
+    # names
+    ("5", "x = 5"), ("x=5", "5"), ("x=5", "x = 5"), ("2x", "f(x) = 2x"), ("f(x)=2x", "2x"),
+    ("5", "2+3=5"), ("[0,3)", r"x \in [0,3)"),
+    # collections
+    ("(3,-1)", r"\left( 3, -1 \right)"), ("(3,-1)", "3, -1"), ("1, 2", "2, 1"),
+    ("1, 2", r"\{2, 1\}"), (r"\{1, 2\}", "1 and 2"), ("1, 2", r"1 \text{ or } 2"),
+    ("5,-2", "x = 5 or x = -2"), ("5", r"\{5\}"), (r"1\pm\sqrt{2}", r"1-\sqrt{2}, 1+\sqrt{2}"),
+    (r"(-\infty,1)\cup(2,\infty)", r"(2,\infty)\cup(-\infty,1)"), ("1,1,2", "1,2"),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"),
+    ("x > 3", "3 < x"), ("3:5", "3 : 5"), ("$69$,$84$", "69, 84"), (r"\emptyset", r"\{\}"),
+    # words
+    (r"\text{Evelyn}", "Evelyn"), (r"\text{Evelyn}", "evelyn"), ("(C)", "C"), (r"\text{(C)}", "C"),
+    (r"\text{C}", "C."), ("Yes", r"\text{yes}"), (r"\text{May}", "May"), (r"\text{two lines}", "two lines"),
+    # stated precision
+    (r"\approx 3.14", r"\pi"), (r"\approx 8.24 \text{ mph}", "8.2398"),
+]  # fmt: skip
+
+DIFFERENT = [
+    ("18", "19"), ("18", "-18"), ("0.5", "0.51"), (r"\frac{1}{3}", "0.333333"),
+    (r"\sqrt{2}", "1.41421356237"), ("1.6", "1.62"), ("7", "7x"), ("18", "18, 19"),
+    ("5", "5 or 6"), ("2n-2", "2n-1"), ("2n", "2m"), ("6-5i", "6+5i"), ("8", "2^4"),
+    (r"90^\circ", r"\frac{\pi}{2}"), (r"8\text{ cm}", r"8\text{ m}"), (r"10\%", "10.1"),
+    (r"10\%", r"1000\%"), ("2220_5", "2221_5"), ("2220_5", "2220_6"), (r"\approx 3.14", "3.2"),
+    ("(3,-1)", "(-1,3)"), ("(3,-1)", r"\{3,-1\}"), ("(3,-1)", "[3,-1]"), ("[0,3)", "[0,3]"),
+    ("[0,3)", r"0 \le x < 3"), ("1, 2", "1"), ("1, 2", "1, 2, 3"), ("1, 2", "(1, 2)"),
+    (r"\{1, 2\}", "(1, 2)"), (r"\text{Evelyn}", r"\text{Briana}"), ("(C)", "D"), ("Yes", "No"),
+    (r"\text{Evelyn}", "7"), ("7", r"\text{seven apples}"), (r"\infty", r"-\infty"),
+    (r"\infty", "10"), (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 2 \\ 1 \end{pmatrix}"),
+    ("3:5", "5:3"), ("7", "9^{9^{9^9}}"), ("7", "(9!)!"), ("7", "1" * 3000),
+    (r"\text{Paris}", r"\{1,2\}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gold", "answer"), SAME)
+def test_the_same(gold, answer):
+    assert exact_verdict(gold, answer) == "correct"
+
+
+@pytest.mark.parametrize(("gold", "answer"), DIFFERENT)
+def test_different(gold, answer):
+    assert exact_verdict(gold, answer) == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [
+        (r"\sqrt{6}", r"\sqrt{2}\sqrt{3}"),  # equal in floating point, no proof
+        (r"\cos(2x)", r"1 - 2\sin^2 x"),
+        (r"(-\infty,3)", r"(-\infty,1)\cup[1,3)"),
+        ("x^2 = 4", "2x^2 = 8"),
+        (r"\lfloor n/2 \rfloor", "n/2"),  # differs at reals, may agree where it is meant
+        (r"\int_0^1 x dx", r"\frac{1}{2}"),
+    ],
+)
+def test_what_takes_algebra_is_left_to_the_worker(gold, answer):
+    assert exact_verdict(gold, answer) == "unknown"
+
+
+@pytest.mark.parametrize(
+    "answer", ["9^{9^{x}} + (9^{9^{9}})^{x}", r"\sin(9^{9^{9}})", r"10^{400}!-1", "(9!)!-(9!)!"]
+)
+def test_what_cannot_be_afforded_is_undecided(answer):
+    assert exact_verdict("7", answer) == "unsafe"
