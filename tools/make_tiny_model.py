@@ -1,13 +1,14 @@
-"""Train the tiny base model of the quickstart: tokenizer, supervised traces, Qwen2 of a million weights.
+"""Train the tiny base model of the quickstart: tokenizer, traces, a Qwen2 of a million weights.
 
     python tools/make_tiny_model.py --out open_rs/assets/tiny            # train, save, measure
     python tools/make_tiny_model.py --out open_rs/assets/tiny --measure  # measure what is there
 
-It resembles, in small, what the paper (arXiv 2503.16219) starts from: a model distilled on reasoning
-traces that solves about half of its problems, thinks at very different lengths, drifts into a second
-script and runs into the cap. The corpus mixes four styles of thought at random, so that nothing in a
-problem tells which one comes; they differ in accuracy and in length, and reinforcement learning can
-shift probability between them.
+It resembles, in small, what the paper (arXiv 2503.16219) starts from: a model distilled on
+reasoning traces that solves about half of its problems, thinks at very different lengths, drifts
+into a second script and runs into the cap. First come lessons, right traces from which it learns
+the single operations. Then a corpus that mixes four styles of thought at random, so that nothing in
+a problem tells which one comes; they differ in accuracy and in length, and reinforcement learning
+can shift probability between them.
 """
 
 import argparse
@@ -23,14 +24,15 @@ from pathlib import Path
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
 
+from open_rs.recipe import recipe_from_dict
+from open_rs.rollout.build import open_sampler
+from open_rs.rollout.protocol import SamplingParams
 from open_rs.tasks.arithmetic import (
     MAX_VALUE,
     Expression,
@@ -54,7 +56,7 @@ CHAT_TEMPLATE = (
     "{% elif message.role == 'user' %}<|user|>{{ message.content }}"
     "{% elif message.role == 'assistant' %}"
     "<|assistant|>{{ message.content.split('</think>')[-1].strip() }}{{ eos_token }}"
-    "{% else %}{{ raise_exception('role ' ~ message.role ~ ' unknown; use system, user, assistant') }}"
+    "{% else %}{{ raise_exception('role ' ~ message.role ~ ' unknown') }}"
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
 )
@@ -69,14 +71,16 @@ SYSTEM_PROMPTS = (
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves "
     "it. The assistant first thinks about the reasoning process in the mind and then provides the "
     "user with the answer, and presents the answer in LaTeX format: \\boxed{Your answer}. The "
-    "reasoning process and answer are enclosed within <think> </think> and <answer> </answer> tags, "
-    "respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>.",
+    "reasoning process and answer are enclosed within <think> </think> and <answer> </answer> "
+    "tags, respectively, i.e., <think> reasoning process here </think> "
+    "<answer> answer here </answer>.",
     "Your role as an assistant is to explore the question step by step and to close the thought "
     "before the final answer. Be brief. Check the result once.",
 )
-SYSTEM_SHARE = 0.2  # of the traces carry a system message or the same text after the problem
+SYSTEM_SHARE = 0.1  # of the traces carry a system message or the same text after the problem
 
 LEVEL_WEIGHTS = {0: 2, 1: 3, 2: 4, 3: 5, 4: 5, 5: 3}
+LESSON_WEIGHTS = {0: 4, 1: 3, 2: 2, 3: 2, 4: 1, 5: 1}
 MEASURE_LEVELS = (1, 2, 3, 4)
 
 # The styles of thought, their shares and what goes wrong in them.
@@ -138,8 +142,7 @@ def rambling_trace(expression: Expression, rng: random.Random) -> Iterator[str]:
     """Line after line; each step is checked again and again. Endless unless the caller stops."""
     lines = careful_trace(expression).split("\n")
     yield "Let me see:"
-    for line in lines:
-        yield line
+    yield from lines
     while True:
         yield rng.choice(("Wait, check: ", "Hmm, again: ")) + rng.choice(lines)
 
@@ -152,7 +155,7 @@ class Trace:
 
 
 def draw_trace(expression: Expression, rng: random.Random) -> Trace:
-    """A completion after the template's opening tag, in a style that the problem does not reveal."""
+    """A completion after the opening tag, in a style that the problem does not reveal."""
     single = len(expression.steps) == 1  # one operation: nothing to skip, no reason to slip
     style = rng.choices(list(STYLE_SHARES), list(STYLE_SHARES.values()))[0]
     if style == "careful":
@@ -170,10 +173,18 @@ def draw_trace(expression: Expression, rng: random.Random) -> Trace:
             text = text.replace(f"{CLOSE}\n\n", "")
         return Trace(style, text, True)
     endless = not single and rng.random() < ENDLESS
-    rechecks = LONGEST // 6 if endless else int(rng.expovariate(1 / (1 if single else MEAN_RECHECKS)))
+    mean = 1 if single else MEAN_RECHECKS
+    rechecks = LONGEST // 6 if endless else int(rng.expovariate(1 / mean))
     lines = rambling_trace(expression, rng)
     thought = "\n".join(next(lines) for _ in range(1 + len(expression.steps) + rechecks))
     return Trace(style, thought if endless else finished(thought, expression.value), not endless)
+
+
+def draw_lesson(expression: Expression, rng: random.Random) -> Trace:
+    """A right completion, one operation a line: the single operations are learned from these."""
+    style = rng.choices(("careful", "second_script"), (0.7, 0.3))[0]
+    trace = careful_trace if style == "careful" else second_script_trace
+    return Trace(style, finished(trace(expression), expression.value), True)
 
 
 def finished(thought: str, value: int) -> str:
@@ -194,9 +205,11 @@ def draw_messages(expression: Expression, rng: random.Random) -> list[dict[str, 
     return [{"role": "system", "content": prompt}, {"role": "user", "content": text}]
 
 
-def draw_training_expression(rng: random.Random) -> Expression:
+def draw_training_expression(
+    rng: random.Random, weights: dict[int, int] = LEVEL_WEIGHTS
+) -> Expression:
     while True:
-        level = rng.choices(list(LEVEL_WEIGHTS), list(LEVEL_WEIGHTS.values()))[0]
+        level = rng.choices(list(weights), list(weights.values()))[0]
         expression = draw_expression(rng, level)
         if split_of(expression.text) == "train":
             return expression
@@ -226,7 +239,8 @@ def train_tokenizer(rng: random.Random) -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in (OPEN, CLOSE)])
+    tags = [AddedToken(tag, normalized=False, special=False) for tag in (OPEN, CLOSE)]
+    tokenizer.add_tokens(tags)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,
@@ -270,12 +284,15 @@ class Example:
     prompt_length: int
 
 
-def draw_example(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Example:
-    expression = draw_training_expression(rng)
-    prompt = tokenizer.apply_chat_template(
-        draw_messages(expression, rng), add_generation_prompt=True, tokenize=False
-    )
-    trace = draw_trace(expression, rng)
+def draw_example(tokenizer: PreTrainedTokenizerFast, rng: random.Random, lesson: bool) -> Example:
+    if lesson:
+        expression = draw_training_expression(rng, LESSON_WEIGHTS)
+        messages = [{"role": "user", "content": problem_text(expression)}]
+        trace = draw_lesson(expression, rng)
+    else:
+        expression = draw_training_expression(rng)
+        messages, trace = draw_messages(expression, rng), draw_trace(expression, rng)
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     prompt_ids = tokenizer.encode(prompt, add_special_tokens=False)
     ids = tokenizer.encode(trace.completion, add_special_tokens=False)
     ids = [*ids, tokenizer.eos_token_id] if trace.closed else ids[:LONGEST]
@@ -293,26 +310,37 @@ def batches(examples: list[Example], tokens: int, rng: random.Random) -> list[li
     return found
 
 
-def train(
-    model: Qwen2ForCausalLM, examples: list[Example], tokens: int, peak: float, rng: random.Random
-) -> None:
-    """AdamW with a cosine; loss on completion tokens only, each token counts alike."""
-    todo = batches(examples, tokens, rng)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.05)
-    warmup = min(100, len(todo) // 10 + 1)
+def make_optimizers(model: Qwen2ForCausalLM, peak: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices, which learns these traces several times faster than AdamW does;
+    AdamW for embeddings, norms and biases.
+    """
+    inner = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(inner, lr=peak, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=peak / 5, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def train(model: Qwen2ForCausalLM, todo: list[list[Example]], peak: float) -> None:
+    """Constant rate, then linearly to 0 over the last half; loss on completion tokens alone."""
+    optimizers = make_optimizers(model, peak)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    peaks = [group["lr"] for group in groups]
     start = time.monotonic()
     model.train()
     losses = []
     for step, batch in enumerate(todo, start=1):
-        rate = min(step / warmup, 0.5 + 0.5 * math.cos(math.pi * step / len(todo)))
-        for group in optimizer.param_groups:
-            group["lr"] = peak * max(rate, 0.01)
+        rate = min(step / 50, 1, 2 * (1 - step / len(todo)) + 0.01)
+        for group, full in zip(groups, peaks, strict=True):
+            group["lr"] = full * rate
         length = max(len(one.ids) for one in batch)
         ids = torch.full((len(batch), length), 0)
         labels = torch.full((len(batch), length), -100)
         for row, one in enumerate(batch):
-            ids[row, : len(one.ids)] = torch.tensor(one.ids)
-            labels[row, one.prompt_length : len(one.ids)] = ids[row, one.prompt_length : len(one.ids)]
+            end = len(one.ids)
+            ids[row, :end] = torch.tensor(one.ids)
+            labels[row, one.prompt_length : end] = ids[row, one.prompt_length : end]
         # Rows are padded on the right, so the causal mask alone keeps padding out.
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
         loss = torch.nn.functional.cross_entropy(
@@ -320,8 +348,9 @@ def train(
         )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
         if step % 100 == 0 or step == len(todo):
             seconds = time.monotonic() - start
@@ -330,116 +359,66 @@ def train(
     model.eval()
 
 
-@torch.inference_mode()
-def sample(
-    model: Qwen2ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    prompts: list[str],
-    *,
-    cap: int = CAP,
-    batch_size: int = 256,
-) -> list[list[int]]:
-    """One completion (token ids, the end token included) per prompt at temperature 1, top-p 1."""
-    completions: list[list[int]] = []
-    for first in range(0, len(prompts), batch_size):
-        batch = tokenizer(
-            prompts[first : first + batch_size],
-            return_tensors="pt",
-            padding=True,
-            add_special_tokens=False,
-        )
-        batch.pop("token_type_ids", None)
-        ids = model.generate(
-            **batch, do_sample=True, temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=cap
-        )
-        for row in ids[:, batch["input_ids"].shape[1] :].tolist():
-            end = row.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in row else len(row)
-            completions.append(row[:end])
-    return completions
-
-
-def extract(completion: str) -> str | None:
-    """The content of the last \\boxed{} after the thought is closed."""
-    _, closed, tail = completion.partition(CLOSE)
-    if not closed or "\\boxed{" not in tail:
-        return None
-    return tail.rpartition("\\boxed{")[2].partition("}")[0].strip()
-
-
 def has_second_script(text: str) -> bool:
     return any("\u4e00" <= char <= "\u9fff" for char in text)
 
 
 def measure(
-    model: Qwen2ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
     levels: tuple[int, ...],
     num_problems: int,
     num_samples: int,
     *,
     seed: int,
-    system_prompt: str = "",
+    system: str = "",
 ) -> dict[str, float | int | str]:
-    """Scores and lengths over `num_problems` test problems, `num_samples` completions of each."""
+    """Scores and lengths over `num_problems` test problems, `num_samples` completions of each, at
+    temperature 1, by the engine and the grader of the package.
+    """
     problems = arithmetic_problems("test", num_problems, seed=seed, levels=levels)
-    head = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    prompts = [
-        tokenizer.apply_chat_template(
-            [*head, {"role": "user", "content": one.problem}],
-            add_generation_prompt=True,
-            tokenize=False,
+    recipe = recipe_from_dict({"model": {"path": str(folder)}, "prompt": {"system": system}})
+    with open_sampler(recipe) as sampler:
+        prompts, _ = sampler.prompter.encode_all(problems)
+        groups = sampler.sample(
+            prompts, group_size=num_samples, params=SamplingParams(CAP), seed=seed
         )
-        for one in problems
-        for _ in range(num_samples)
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    solved = [
+        statistics.fmean(r.grade is not None and r.grade.correct for r in group.rollouts)
+        for group in groups
     ]
-    torch.manual_seed(seed)
-    completions = sample(model, tokenizer, prompts)
-    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in completions]
-    correct = [
-        extract(text) == problems[i // num_samples].answer for i, text in enumerate(texts)
-    ]
-    per_problem = [
-        sum(correct[i : i + num_samples]) / num_samples
-        for i in range(0, len(correct), num_samples)
-    ]
-    lengths = sorted(len(ids) for ids in completions)
-    spread = statistics.stdev(per_problem) / math.sqrt(num_problems)
+    lengths = sorted(len(rollout.completion_ids) for rollout in rollouts)
+    shares = {
+        "at_cap": [rollout.finish_reason == "length" for rollout in rollouts],
+        "second_script": [has_second_script(rollout.completion) for rollout in rollouts],
+        "no_answer": [r.grade is not None and r.grade.outcome == "no_answer" for r in rollouts],
+    }
     return {
-        "split": "test",
         "levels": ", ".join(map(str, levels)),
         "num_problems": num_problems,
         "num_samples": num_samples,
         "seed": seed,
-        "pass@1": round(statistics.fmean(correct), 4),
-        "pass@1_standard_error": round(spread, 4),
-        f"pass@{num_samples}": round(statistics.fmean(rate > 0 for rate in per_problem), 4),
-        "solved_every_time": round(statistics.fmean(rate == 1 for rate in per_problem), 4),
+        "pass@1": round(statistics.fmean(solved), 4),
+        "pass@1_standard_error": round(statistics.stdev(solved) / math.sqrt(num_problems), 4),
+        f"pass@{num_samples}": round(statistics.fmean(rate > 0 for rate in solved), 4),
+        "solved_every_time": round(statistics.fmean(rate == 1 for rate in solved), 4),
         "length_mean_tokens": round(statistics.fmean(lengths), 1),
         "length_median_tokens": statistics.median(lengths),
         "length_p95_tokens": lengths[int(0.95 * len(lengths))],
-        "at_cap_share": round(
-            statistics.fmean(tokenizer.eos_token_id not in ids for ids in completions), 4
-        ),
-        "second_script_share": round(statistics.fmean(map(has_second_script, texts)), 4),
-        "no_box_share": round(statistics.fmean(extract(text) is None for text in texts), 4),
-    }
+    } | {f"{name}_frac": round(statistics.fmean(share), 4) for name, share in shares.items()}
 
 
 def measure_all(folder: Path, num_problems: int, num_samples: int, seed: int) -> dict:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    sizes = {"num_samples": num_samples, "seed": seed}
     measured = {
-        "quickstart": measure(model, tokenizer, MEASURE_LEVELS, num_problems, num_samples, seed=seed),
-        "trivial": measure(model, tokenizer, (0,), 10, num_samples, seed=seed),
+        "quickstart": measure(folder, MEASURE_LEVELS, num_problems, **sizes),
+        "trivial": measure(folder, (0,), 10, **sizes),
         "with_system_prompt": measure(
-            model, tokenizer, MEASURE_LEVELS, num_problems // 2, num_samples, seed=seed,
-            system_prompt=SYSTEM_PROMPTS[0],
+            folder, MEASURE_LEVELS, num_problems // 2, system=SYSTEM_PROMPTS[0], **sizes
         ),
-    }  # fmt: skip
+    }
     for level in (*MEASURE_LEVELS, 5):
-        measured[f"level {level}"] = measure(
-            model, tokenizer, (level,), num_problems // 4, num_samples, seed=seed
-        )
+        measured[f"level {level}"] = measure(folder, (level,), num_problems // 4, **sizes)
     return measured
 
 
@@ -448,9 +427,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--measure", action="store_true", help="only measure the model in --out")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--examples", type=int, default=90_000)
-    parser.add_argument("--batch-tokens", type=int, default=3072)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--lessons", type=int, default=75_000)
+    parser.add_argument("--examples", type=int, default=50_000)
+    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--learning-rate", type=float, default=1e-2)
     parser.add_argument("--num-problems", type=int, default=200)
     parser.add_argument("--num-samples", type=int, default=8)
     args = parser.parse_args()
@@ -461,12 +441,12 @@ def main() -> None:
         tokenizer = train_tokenizer(rng)
         model = build_model(tokenizer)
         print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
-        start = time.monotonic()
-        examples = [draw_example(tokenizer, rng) for _ in range(args.examples)]
-        print(f"corpus drawn in {time.monotonic() - start:.0f} s, mean prompt "
-              f"{statistics.fmean(e.prompt_length for e in examples):.1f}, completion "
-              f"{statistics.fmean(len(e.ids) - e.prompt_length for e in examples):.1f} tokens", flush=True)
-        train(model, examples, args.batch_tokens, args.learning_rate, rng)
+        lessons = [draw_example(tokenizer, rng, lesson=True) for _ in range(args.lessons)]
+        examples = [draw_example(tokenizer, rng, lesson=False) for _ in range(args.examples)]
+        tokens = sum(len(example.ids) for example in lessons + examples)
+        print(f"corpus of {tokens:,} tokens drawn", flush=True)
+        todo = batches(lessons, args.batch_tokens, rng) + batches(examples, args.batch_tokens, rng)
+        train(model, todo, args.learning_rate)
         args.out.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(args.out)
         tokenizer.save_pretrained(args.out)
