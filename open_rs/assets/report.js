@@ -34,7 +34,7 @@
   const curves = read("curves-data");
   const first = Math.min(...curves.charts.flatMap((chart) => chart.lines.map((line) => line.steps[0])));
   const last = Math.max(curves.last_step, first + 1);
-  const margin = { left: 46, right: 12, top: 8, bottom: 30 };
+  const margin = { left: 54, right: 12, top: 8, bottom: 30 };
   let cursor = curves.last_step;
   const redraws = [];
 
@@ -52,7 +52,8 @@
   function tickText(value, step, unit) {
     if (unit === "percent") return minus((100 * value).toFixed(step < 0.0095 ? 1 : 0)) + " %";
     if (value === 0) return "0";
-    if (step < 1e-4) return minus(value.toExponential(0));
+    const power = (size) => Math.floor(Math.log10(size) + 1e-9);
+    if (step < 1e-4) return minus(value.toExponential(Math.max(0, power(Math.abs(value)) - power(step))));
     if (step >= 1) return minus(value.toLocaleString("en"));
     return minus(value.toFixed(Math.ceil(-Math.log10(step) - 1e-9)));
   }
@@ -161,9 +162,11 @@
     if (chart.smooth > 1) picture.append(svg("path", { class: `raw ${color}`, d: path(at(line.values)) }));
     const smooth = chart.smooth > 1 ? trailingMean(line.values, chart.smooth) : line.values;
     picture.append(svg("path", { class: `line ${color}`, d: path(at(smooth)) }));
-    if (line.steps.length <= 30 && chart.smooth === 1) {
-      for (const [px, py] of at(line.values)) picture.append(svg("circle", { class: `point ${color}`, cx: px, cy: py, r: 2.6 }));
-    }
+    if (line.steps.length > 30 || chart.smooth > 1) return;
+    at(line.values).forEach(([px, py], place) => {
+      picture.append(svg("circle", { class: `point ${color}`, cx: px, cy: py, r: 2.6 }));
+      if (line.low && line.steps.length <= 12) picture.append(svg("line", { class: `whisker ${color}`, x1: px, x2: px, y1: y(line.low[place]), y2: y(line.high[place]) }));
+    });
   }
 
   function describe(chart) {
