@@ -128,7 +128,8 @@ def redos(draw: random.Random) -> str:
              " " * 1990, r"\text{ and}" * 170, "1,000" * 380, r"\!" * 900, "-" * 1990,
              r"\left" * 380, "9.9" * 600, "a" * 1990 + "!", r"\begin{pmatrix}" * 130, "$" * 1990,
              "1/2" * 600, r"\frac{" * 300, "=1" * 990, "x^" * 990, "5 cm " * 390, "(1)" * 600,
-             r"\sqrt[" * 300, "e1" * 990, "1e1" * 600, "|" * 1990, "_1" * 990, "**" * 990)  # fmt: skip
+             r"\sqrt[" * 300, "e1" * 990, "1e1" * 600, "|" * 1990, "_1" * 990,
+             "**" * 990)  # fmt: skip
     return draw.choice(parts) + str(draw.randint(0, 9))
 
 
@@ -173,32 +174,36 @@ def confusables(draw: random.Random) -> str:
 
 def python_payload(draw: random.Random) -> str:
     payloads = (
-        "__import__('os').system('touch /tmp/hostile')", "eval('7')", "exec(open('/etc/passwd').read())",
+        "__import__('os').system('touch hostile')", "eval('7')", "exec(open('/etc/passwd').read())",
         "().__class__.__bases__[0].__subclasses__()", "lambda: 7", "[x for x in range(10**9)]",
-        "open('/tmp/hostile','w')", "os.kill(os.getppid(), 9)", "sympy.factorial(10**9)", "$(reboot)",
-        "`touch /tmp/hostile`", "'; import os; os._exit(1)", "Symbol('x').__class__", "x.subs(x, 7)",
-        r"\input{/etc/passwd}", r"\write18{reboot}", r"\def\a{\a\a}\a", "7 if True else 8", "{{7*7}}",
+        "open('hostile','w')", "os.kill(os.getppid(), 9)", "sympy.factorial(10**9)", "$(reboot)",
+        "`touch hostile`", "'; import os; os._exit(1)", "Symbol('x').__class__", "x.subs(x, 7)",
+        r"\input{/etc/passwd}", r"\write18{reboot}", r"\def\a{\a\a}\a", "7 if True else 8",
+        "{{7*7}}",
     )  # fmt: skip
     return draw.choice(payloads)
 
 
 def integrals(draw: random.Random) -> str:
+    row = " & ".join(f"x_{{{n}}}" for n in range(40))
     choices = (rf"\int_0^{{{draw.randint(2, 99)}}} x^{{x^x}} \sin(e^x) dx",
                rf"\sum_{{k=1}}^{{{10 ** draw.randint(6, 30)}}} \frac{{1}}{{k^k}}",
                rf"\prod_{{k=1}}^{{{10 ** draw.randint(6, 30)}}} (k!)!",
                r"\lim_{x \to \infty} x^{x^{x}}", r"\int \int \int e^{x^2+y^2+z^2} dx dy dz",
-               rf"\det\begin{{pmatrix}} {' & '.join('x_{%d}' % n for n in range(40))} \end{{pmatrix}}^{{99}}",
+               rf"\det\begin{{pmatrix}} {row} \end{{pmatrix}}^{{99}}",
                rf"\begin{{pmatrix}} 1 & 2 \\ 3 & x \end{{pmatrix}}^{{{10 ** draw.randint(3, 9)}}}",
                rf"\gcd({10 ** 300}, {draw.randint(2, 99)}^{{999}})")  # fmt: skip
     return draw.choice(choices)
 
 
 def equations(draw: random.Random) -> str:
-    return draw.choice(
-        (rf"x^{{{draw.randint(20, 60)}}} + x^7 + x + 1 = 0", r"\sin(x) + x^5 = e^{x}", "a=b=c=d=e=f=7x",
-         rf"\sqrt{{x}} + \sqrt{{x+1}} + \sqrt{{x+{draw.randint(2, 9)}}} < \sqrt{{x+9}}",
-         r"x^{y} = y^{x}", rf"x^{{{draw.randint(5, 9)}}} - y^7 + z^3 x < {draw.randint(2, 9)} x y z")
+    small, large = draw.randint(2, 9), draw.randint(20, 60)
+    choices = (
+        rf"x^{{{large}}} + x^7 + x + 1 = 0", r"\sin(x) + x^5 = e^{x}", "a=b=c=d=e=7x", "x^y = y^x",
+        rf"\sqrt{{x}} + \sqrt{{x+1}} + \sqrt{{x+{small}}} < \sqrt{{x+9}}",
+        rf"x^{{{small}}} - y^7 + z^3 x < {large} x y z",
     )  # fmt: skip
+    return draw.choice(choices)
 
 
 MAKERS: dict[str, Callable[[random.Random], str]] = {

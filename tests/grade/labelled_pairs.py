@@ -33,8 +33,9 @@ BASE = re.compile(r"(\d+)_\{?(\d+)\}?")
 MATRIX = re.compile(r"\\begin\{pmatrix\}.*\\end\{pmatrix\}", re.DOTALL)
 ASSIGNED = re.compile(r"([a-z])\s*=\s*([^=,]+)")
 INTERVAL = re.compile(r"(\\left)?([(\[])([^()\[\]]+),([^()\[\]]+?)(\\right)?([)\]])")
-EXPRESSION = re.compile(r"(?!.*(?:text|begin|circ|pm|cup|infty|approx|%|mbox|math|[.](?!\d)|\\ldots|\\le|\\ge|\\in\b|:))"
-                        r"(?=.*[a-zA-Z\\])[^=<>,;_$!|]+")  # fmt: skip
+_NO_EXPRESSION = (r"text|begin|circ|pm|cup|infty|approx|%|mbox|math|[.](?!\d)|\\ldots|\\le|\\ge"
+                  r"|\\in\b|:")  # fmt: skip
+EXPRESSION = re.compile(rf"(?!.*(?:{_NO_EXPRESSION}))(?=.*[a-zA-Z\\])[^=<>,;_$!|]+")
 
 
 def pairs(golds: list[str], seed: int = 0) -> Iterator[Pair]:

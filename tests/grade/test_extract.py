@@ -54,6 +54,6 @@ def test_policy_case_by_case(completion, answer):
     ids=lambda text: text[:12],
 )
 def test_time_is_linear_in_hostile_text(hostile):
-    started = time.perf_counter()
+    started = time.process_time()
     extract_answer(hostile)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0

@@ -11,12 +11,6 @@ import pytest
 from open_rs.grade import Grader
 
 
-@pytest.fixture(scope="module")
-def grader():
-    with Grader(workers=1, timeout_s=5.0) as made:
-        yield made
-
-
 def worker_pids(parent: int) -> list[int]:
     """The processes below `parent`, from /proc."""
     found = []

@@ -35,7 +35,8 @@ SAME = [
     ("x > 3", "3 < x"), ("3:5", "3 : 5"), ("$69$,$84$", "69, 84"), (r"\emptyset", r"\{\}"),
     # words
     (r"\text{Evelyn}", "Evelyn"), (r"\text{Evelyn}", "evelyn"), ("(C)", "C"), (r"\text{(C)}", "C"),
-    (r"\text{C}", "C."), ("Yes", r"\text{yes}"), (r"\text{May}", "May"), (r"\text{two lines}", "two lines"),
+    (r"\text{C}", "C."), ("Yes", r"\text{yes}"), (r"\text{May}", "May"),
+    (r"\text{two lines}", "two lines"),
     # stated precision
     (r"\approx 3.14", r"\pi"), (r"\approx 8.24 \text{ mph}", "8.2398"),
 ]  # fmt: skip
@@ -50,7 +51,8 @@ DIFFERENT = [
     ("[0,3)", r"0 \le x < 3"), ("1, 2", "1"), ("1, 2", "1, 2, 3"), ("1, 2", "(1, 2)"),
     (r"\{1, 2\}", "(1, 2)"), (r"\text{Evelyn}", r"\text{Briana}"), ("(C)", "D"), ("Yes", "No"),
     (r"\text{Evelyn}", "7"), ("7", r"\text{seven apples}"), (r"\infty", r"-\infty"),
-    (r"\infty", "10"), (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 2 \\ 1 \end{pmatrix}"),
+    (r"\infty", "10"),
+    (r"\begin{pmatrix} 1 & 2 \end{pmatrix}", r"\begin{pmatrix} 2 & 1 \end{pmatrix}"),
     ("3:5", "5:3"), ("7", "9^{9^{9^9}}"), ("7", "(9!)!"), ("7", "1" * 3000),
     (r"\text{Paris}", r"\{1,2\}"),
 ]  # fmt: skip
