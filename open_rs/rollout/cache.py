@@ -17,14 +17,14 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 class Frame:
     """What all layers of a cache share: its size, and where the current step writes and reads."""
 
-    slots: int
+    slots: int  # in use: fewer after the tail of a call was packed
     capacity: int  # positions that a slot can hold
     rows: Tensor  # int64 [n], 0..n-1
     positions: Tensor  # int64 [n], where each live slot writes its token of this step
     length: int = 0  # attention reads positions 0..length-1
     lines: dict[int, Tensor] = field(default_factory=dict)  # by H; see `written_lines`
 
-    def at(self, rows: Tensor, positions: Tensor, length: int) -> None:
+    def begin(self, rows: Tensor, positions: Tensor, length: int) -> None:
         """Start a step."""
         self.rows, self.positions, self.length = rows, positions, length
         self.lines.clear()
@@ -41,7 +41,8 @@ class Frame:
 class SlotLayer(CacheLayerMixin):
     """One layer's keys and values, [S, H, L, D], allocated when the layer is first used.
 
-    Allocated with zeros: what lies beyond a row's position is masked, but a masked NaN is a NaN.
+    What lies beyond a row's position is masked, but a masked NaN is a NaN, so it has to be finite.
+    It is zeroed only as far as attention reads: memory that no row reaches stays untouched.
     """
 
     is_sliding = False
@@ -51,12 +52,13 @@ class SlotLayer(CacheLayerMixin):
     def __init__(self, frame: Frame) -> None:
         super().__init__()
         self.frame = frame
+        self.clean = 0  # positions below this one hold finite numbers in every live slot
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         slots, capacity = self.frame.slots, self.frame.capacity
         for name, states in (("keys", key_states), ("values", value_states)):
             _, heads, _, size = states.shape
-            setattr(self, name, states.new_zeros(slots, heads, capacity, size))
+            setattr(self, name, states.new_empty(slots, heads, capacity, size))
         self.dtype, self.device = key_states.dtype, key_states.device
         self.is_initialized = True
 
@@ -69,10 +71,20 @@ class SlotLayer(CacheLayerMixin):
         assert self.keys is not None and self.values is not None
         n, heads, _, size = key_states.shape
         lines, length = self.frame.written_lines(heads), self.frame.length
+        self.clean_to(length)
         self.keys.view(-1, size).index_copy_(0, lines, key_states.reshape(-1, size))
         size = value_states.shape[-1]
         self.values.view(-1, size).index_copy_(0, lines, value_states.reshape(-1, size))
         return self.keys[:n, :, :length], self.values[:n, :, :length]
+
+    def clean_to(self, length: int) -> None:
+        """Make sure that attention over `length` positions meets finite numbers only."""
+        if length > self.clean:
+            assert self.keys is not None and self.values is not None
+            live = self.frame.slots
+            self.keys[:live, :, self.clean : length] = 0.0
+            self.values[:live, :, self.clean : length] = 0.0
+            self.clean = length
 
     def get_seq_length(self) -> int:
         return self.frame.length
@@ -104,6 +116,7 @@ class SlotCache(Cache):
             if not layer.is_initialized:
                 layer.lazy_initialization(source.keys, source.values)
             length = source.keys.shape[2]
+            layer.clean_to(length)
             layer.keys[slots, :, :length] = source.keys[rows]
             layer.values[slots, :, :length] = source.values[rows]
 

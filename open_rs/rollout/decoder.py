@@ -75,9 +75,7 @@ class Decoder:
             turned = qk * cos
             turned[..., :half].addcmul_(qk[..., half:], sin, value=-1)
             turned[..., half:].addcmul_(qk[..., :half], sin)
-            keys, values = slots.update(
-                turned[:, self.query_heads :, None], qkv[:, rotated:, None]
-            )
+            keys, values = slots.update(turned[:, self.query_heads :, None], qkv[:, rotated:, None])
             attended = F.scaled_dot_product_attention(
                 turned[:, : self.query_heads].view(grouped), keys, values, mask, scale=self.scale
             ).reshape(n, -1)

@@ -79,7 +79,10 @@ class Slots:
     def put(
         self, slot_list: Sequence[int], rows: Sequence[Row], prefill: Prefill, noise: NoiseAhead
     ) -> None:
-        """Start `rows` in the given slots: freed ones, or those right after the live ones."""
+        """Start `rows` in the given slots: all at first, freed ones later. A slot that was removed
+        does not come back, since its part of the cache is no longer kept clean.
+        """
+        assert max(slot_list) < self.cache.frame.slots
         for slot, row in zip(slot_list, rows, strict=True):
             if slot == len(self.rows):
                 self.rows.append(row)
@@ -129,6 +132,7 @@ class Slots:
             few = min(n, CHECKED_ROWS)
             expected = self._module_logits(few)
         mask = self._mask(n, self._begin(n))
+        assert isinstance(mask, Tensor)  # `decoder_of` takes no model with two kinds of layer
         logits = self.decoder.logits(self.token[:n], self.position[:n], mask, self.cache)
         if not self.decoder_checked:
             self.decoder_checked = True
@@ -141,7 +145,7 @@ class Slots:
         """Tell the cache what a step of the first n rows writes and reads; returns the length."""
         longest = int(self.host_position[:n].max()) + 1
         length = min(-(-longest // LENGTH_BLOCK) * LENGTH_BLOCK, self.capacity)
-        self.cache.frame.at(self.all_rows[:n], self.position[:n], length)
+        self.cache.frame.begin(self.all_rows[:n], self.position[:n], length)
         return length
 
     def _module_logits(self, n: int) -> Tensor:
@@ -208,6 +212,7 @@ class Slots:
             for slot, source_slot in zip(target_list, source_list, strict=True):
                 self.rows[slot] = self.rows[source_slot]
         del self.rows[left:]
+        self.cache.frame.slots = left
 
 
 def same_logits(ours: Tensor, expected: Tensor) -> bool:
