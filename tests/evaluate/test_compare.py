@@ -124,7 +124,7 @@ def test_false_improved_by_enumeration_with_one_sample_each(n: int) -> None:
     assert n < 30 or max(rates) >= 0.02  # and it is not just blind
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.integers(1, 8).flatmap(
         lambda k: st.tuples(st.just(k), st.lists(st.integers(-k, k), min_size=1, max_size=40))

@@ -100,7 +100,7 @@ def test_one_problem_says_nothing_about_others() -> None:
         mean_interval(np.array([]), 0.95)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.integers(0, 8), min_size=2, max_size=40),
     st.sampled_from([0.8, 0.95, 0.99]),

@@ -63,7 +63,7 @@ def test_test_scores_cannot_change_the_choice(tmp_path: Path) -> None:
 
 def test_the_start_and_steps_without_a_checkpoint_are_no_candidates(tmp_path: Path) -> None:
     scores = {"validation-000000": 0.9, "validation-000010": 0.8, "validation-000020": 0.3}
-    run = scored_run(tmp_path, scores, [20])
+    run = scored_run(tmp_path, scores, [0, 20])
     assert select_checkpoint(run)["step"] == 20
 
 
