@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import random
+import re
 import statistics
 import time
 from collections.abc import Iterator
@@ -22,13 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    GenerationConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from tokenizers import AddedToken, pre_tokenizers, trainers
+from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from open_rs.recipe import recipe_from_dict
 from open_rs.rollout.build import open_sampler
@@ -45,7 +41,8 @@ from open_rs.tasks.arithmetic import (
     split_of,
 )
 
-BOS, USER, ASSISTANT, EOS, PAD = "<|begin|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
+BOS, USER, ASSISTANT, EOS = "<|begin|>", "<|user|>", "<|assistant|>", "<|end|>"
+PAD = "<|endoftext|>"  # as in Qwen2, whose tokenizer class would add it otherwise
 OPEN, CLOSE = "<think>", "</think>"
 
 # As in DeepSeek-R1-Distill: the system message stands bare at the head, thoughts of earlier turns
@@ -60,9 +57,6 @@ CHAT_TEMPLATE = (
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
 )
-
-# Digits, signs and Chinese characters stand alone; words and the box may merge.
-PIECES = r" ?\\boxed\{| [-+*=] |[:,] | ?[A-Za-z]+|[0-9]|\n+|[^\sA-Za-z0-9]|\s"
 
 SYSTEM_PROMPTS = (
     "Please reason step by step, and put your final answer within \\boxed{}.",
@@ -215,34 +209,31 @@ def draw_training_expression(
             return expression
 
 
-def train_tokenizer(rng: random.Random) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: every text encodes, and decodes to itself."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+def train_tokenizer(rng: random.Random) -> Qwen2Tokenizer:
+    """Byte-level BPE under Qwen2's own pre-tokenizer, so that AutoTokenizer, which puts that one in
+    for every Qwen2 folder, reads it as it was trained. A number of two digits is one token.
+    """
     corpus = list(SYSTEM_PROMPTS) * 3
     for _ in range(3000):
         expression = draw_training_expression(rng)
         corpus += [problem_text(expression), draw_trace(expression, rng).completion]
-    corpus = [part for text in corpus for part in text.split(CLOSE)]  # which is one token
-    special = [PAD, EOS, BOS, USER, ASSISTANT]
+    signs = [f" {sign} " for sign in "+-*="]
+    whole = [OPEN, CLOSE, *signs, *map(str, range(10, 100)), *NUMERALS, *SIGNS.values(), *"十得，"]
+    backend = Qwen2Tokenizer().backend_tokenizer
     trainer = trainers.BpeTrainer(
-        vocab_size=510,
+        vocab_size=512 - len(whole),
         min_frequency=3,
         show_progress=False,
-        special_tokens=special,
+        special_tokens=[PAD, EOS, BOS, USER, ASSISTANT],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
-    tokenizer.train_from_iterator(corpus, trainer)
-    tags = [AddedToken(tag, normalized=False, special=False) for tag in (OPEN, CLOSE)]
-    tokenizer.add_tokens(tags)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    cut = re.compile("|".join(map(re.escape, sorted(whole, key=len, reverse=True))))
+    backend.train_from_iterator([part for text in corpus for part in cut.split(text)], trainer)
+    learned = json.loads(backend.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=learned["vocab"],
+        merges=[tuple(pair) for pair in learned["merges"]],
+        unk_token=PAD,
         bos_token=BOS,
         eos_token=EOS,
         pad_token=PAD,
@@ -250,11 +241,13 @@ def train_tokenizer(rng: random.Random) -> PreTrainedTokenizerFast:
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-    fast.chat_template = CHAT_TEMPLATE
-    return fast
+    tokenizer.add_special_tokens({"additional_special_tokens": [USER, ASSISTANT]})
+    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in whole])
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=128,
@@ -284,7 +277,7 @@ class Example:
     prompt_length: int
 
 
-def draw_example(tokenizer: PreTrainedTokenizerFast, rng: random.Random, lesson: bool) -> Example:
+def draw_example(tokenizer: Qwen2Tokenizer, rng: random.Random, lesson: bool) -> Example:
     if lesson:
         expression = draw_training_expression(rng, LESSON_WEIGHTS)
         messages = [{"role": "user", "content": problem_text(expression)}]
@@ -318,7 +311,7 @@ def make_optimizers(model: Qwen2ForCausalLM, peak: float) -> list[torch.optim.Op
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
         torch.optim.Muon(inner, lr=peak, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=peak / 5, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(others, lr=peak / 2, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
 
@@ -427,10 +420,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--measure", action="store_true", help="only measure the model in --out")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--lessons", type=int, default=75_000)
-    parser.add_argument("--examples", type=int, default=50_000)
-    parser.add_argument("--batch-tokens", type=int, default=2048)
-    parser.add_argument("--learning-rate", type=float, default=1e-2)
+    parser.add_argument("--lessons", type=int, default=60_000)
+    parser.add_argument("--examples", type=int, default=36_000)
+    parser.add_argument("--batch-tokens", type=int, default=1024)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--num-problems", type=int, default=200)
     parser.add_argument("--num-samples", type=int, default=8)
     args = parser.parse_args()
