@@ -140,7 +140,7 @@ def throughput(count: int = 20_000, repeats: int = 3) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def errors(theirs: int = 1_500) -> dict[str, Any]:
+def errors(theirs: int = 1_000) -> dict[str, Any]:
     """Error rates on all labelled pairs, math-verify's on a sample of them."""
     labelled = list(pairs(sorted(set(gold_rows()))))
     _, outcomes = ours(labelled)

@@ -3,7 +3,7 @@
 import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is text, not a group
+_BRACE = re.compile(r"\\[\\{}]|[{}]")  # an escaped brace is text, not a group
 _JOINT = re.compile(r"(?:[\s,;$&]|\\[()\[\];,! ]|\\q?quad\b|\\text\s*\{\s*(?:and|or)\s*\}|and|or)*")
 
 
@@ -22,7 +22,8 @@ def boxes(text: str) -> list[tuple[int, int, int]]:
     """(start, start of content, end of content) of each \\boxed{} or \\fbox{} with balanced braces
     that holds no further box, from left to right.
     """
-    closing = _closing_braces(text)
+    first = _BOX.search(text)
+    closing = _closing_braces(text, first.start()) if first else {}
     found: list[tuple[int, int, int]] = []
     for match in _BOX.finditer(text):
         end = closing.get(match.end() - 1)
@@ -33,11 +34,11 @@ def boxes(text: str) -> list[tuple[int, int, int]]:
     return found
 
 
-def _closing_braces(text: str) -> dict[int, int]:
-    """Position of each opening brace that is closed -> position of the brace that closes it."""
+def _closing_braces(text: str, start: int) -> dict[int, int]:
+    """Position of each opening brace after `start` that is closed -> of the brace closing it."""
     pairs: dict[int, int] = {}
     open_at: list[int] = []
-    for match in _BRACE.finditer(text):
+    for match in _BRACE.finditer(text, start):
         if match.group() == "{":
             open_at.append(match.start())
         elif match.group() == "}" and open_at:
