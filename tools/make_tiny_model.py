@@ -24,7 +24,13 @@ from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, pre_tokenizers, trainers
-from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+from transformers import (
+    AutoTokenizer,
+    GenerationConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2Tokenizer,
+)
 
 from open_rs.recipe import recipe_from_dict
 from open_rs.rollout.build import open_sampler
@@ -209,6 +215,12 @@ def draw_training_expression(
             return expression
 
 
+@dataclass(frozen=True)
+class Example:
+    ids: list[int]
+    prompt_length: int
+
+
 def train_tokenizer(rng: random.Random) -> Qwen2Tokenizer:
     """Byte-level BPE under Qwen2's own pre-tokenizer, so that AutoTokenizer, which puts that one in
     for every Qwen2 folder, reads it as it was trained. A number of two digits is one token.
@@ -247,6 +259,14 @@ def train_tokenizer(rng: random.Random) -> Qwen2Tokenizer:
     return tokenizer
 
 
+def check_tokenizer(folder: Path, examples: list[Example]) -> None:
+    """AutoTokenizer must give the ids that the model was trained on."""
+    read = AutoTokenizer.from_pretrained(folder)
+    for example in examples[:: len(examples) // 1000 + 1]:
+        if read.encode(read.decode(example.ids), add_special_tokens=False) != example.ids:
+            raise SystemExit(f"{folder}: AutoTokenizer reads this tokenizer in another way")
+
+
 def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -269,12 +289,6 @@ def build_model(tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
         pad_token_id=tokenizer.pad_token_id,
     )
     return model
-
-
-@dataclass(frozen=True)
-class Example:
-    ids: list[int]
-    prompt_length: int
 
 
 def draw_example(tokenizer: Qwen2Tokenizer, rng: random.Random, lesson: bool) -> Example:
@@ -443,6 +457,7 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(args.out)
         tokenizer.save_pretrained(args.out)
+        check_tokenizer(args.out, lessons + examples)
     measured = measure_all(args.out, args.num_problems, args.num_samples, args.seed)
     text = json.dumps(measured, indent=2)
     print(text)
