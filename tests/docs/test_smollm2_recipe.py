@@ -1,11 +1,17 @@
 """recipes/smollm2_gsm8k.toml is valid, and its splits are apart on the real files."""
 
+import sys
 from pathlib import Path
 
+import pytest
+
 from open_rs.curate import curate
-from open_rs.problems import load_problems
+from open_rs.grade import Grade
+from open_rs.problems import Problem, load_problems
 from open_rs.prompts import Prompter
 from open_rs.recipe import Recipe, Source, load_recipe, shipped_recipe
+from open_rs.rollout.protocol import Rollout, RolloutGroup
+from open_rs.train.rewards import build_rewards, score
 
 
 def recipe_for(data_dir: Path, *overrides: str) -> Recipe:
@@ -30,8 +36,8 @@ def test_validation_and_test_leave_the_training_rows(data_dir: Path, tmp_path: P
     assert recipe.data.validation is not None and recipe.data.test is not None
     kept = load_problems(Source(path=str(tmp_path / "curated")))
     sets = [kept, load_problems(recipe.data.validation), load_problems(recipe.data.test)]
-    assert [len(one) for one in sets] == [250, 40, 200]
-    assert len({problem.problem.strip() for one in sets for problem in one}) == 490
+    assert [len(one) for one in sets] == [250, 40, 150]
+    assert len({problem.problem.strip() for one in sets for problem in one}) == 440
 
 
 def test_the_whole_file_holds_the_whole_test_set(data_dir: Path, tmp_path: Path) -> None:
@@ -54,5 +60,19 @@ def test_the_prompt_is_what_a_person_would_write() -> None:
             return messages[-1]["content"]
 
     text = Prompter(Tokenizer(), recipe.prompt).text("How many?")
-    assert text.endswith("Problem: How many?") and "\\boxed{15}" in text
+    assert text.endswith("Problem: How many?\nSolution:") and "\\boxed{10}" in text
     assert "{problem}" not in text and "{{" not in text
+
+
+def test_its_rewards_pay_for_the_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])  # where examples/ lies
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    recipe = load_recipe(shipped_recipe("smollm2_gsm8k"))
+    rewards = build_rewards(recipe.rewards, max_completion_tokens=192, template_opens_think=False)
+    outcomes = ("correct", "wrong", "no_answer", "timeout")
+    rollouts = [
+        Rollout([1], [0.0], "", "stop", grade=Grade(outcome, None, 0.0)) for outcome in outcomes
+    ]
+    score([RolloutGroup(Problem("a", "1 + 1", "2"), [0], rollouts)], rewards)
+    # right and boxed 1 + 0.2, boxed 0.2, neither 0; a timeout says nothing
+    assert [rollout.reward for rollout in rollouts] == [1.2, 0.2, 0.0, None]
