@@ -167,8 +167,10 @@ def machine() -> str:
     )
 
 
-def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
-    """Sweep `generate` once, then interleave its best size with the engine's settings."""
+def measure(bench: Bench, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Sweep `generate` once, then interleave its best size with the engine's settings; yields what
+    is known after each repeat.
+    """
     bench.native(None, 0)  # warm-up of both paths
     bench.peer_batch(bench.prompts[:4])
     sweep = {size: bench.peer(size, 0) for size in args.batch_sizes}
@@ -179,16 +181,17 @@ def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
     }
     for slots in args.slots:
         names[f"native engine, max_slots {slots}"] = lambda s, slots=slots: bench.native(slots, s)
-    runs: dict[str, list[Run]] = {name: [] for name in names}
+    found = {
+        "sweep_seconds": {size: run.seconds for size, run in sweep.items()},
+        "profile": profile(bench, 0),
+        "runs": {name: [] for name in names},
+    }
     for repeat in range(args.repeats):
         for name, sample in names.items():
-            runs[name].append(sample(repeat))
-            print(f"{repeat} {name}: {runs[name][-1].seconds:.2f} s", file=sys.stderr, flush=True)
-    return {
-        "sweep_seconds": {size: run.seconds for size, run in sweep.items()},
-        "runs": runs,
-        "profile": profile(bench, 0),
-    }
+            found["runs"][name].append(sample(repeat))
+            seconds = found["runs"][name][-1].seconds
+            print(f"{repeat} {name}: {seconds:.2f} s", file=sys.stderr, flush=True)
+        yield found
 
 
 def markdown(found: dict[str, Any], head: list[str]) -> str:
@@ -236,14 +239,17 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     head = [f"`python perf/rollout.py {' '.join(sys.argv[1:])}`", "", machine()]
     bench = Bench(args.model, args.problems, args.samples, args.cap)
-    found = measure(bench, args)
-    text = markdown(found, head)
+    text = ""
+    for found in measure(bench, args):  # a run that is cut off keeps its finished repeats
+        text = markdown(found, head)
+        if args.out is not None:
+            args.out.write_text(as_json(found) if args.out.suffix == ".json" else text)
     print(text)
-    if args.out is not None and args.out.suffix == ".json":
-        plain = found | {"runs": {n: [asdict(r) for r in rs] for n, rs in found["runs"].items()}}
-        args.out.write_text(json.dumps({"machine": machine(), **plain}) + "\n", encoding="utf-8")
-    elif args.out is not None:
-        args.out.write_text(text, encoding="utf-8")
+
+
+def as_json(found: dict[str, Any]) -> str:
+    plain = {name: [asdict(run) for run in several] for name, several in found["runs"].items()}
+    return json.dumps({"machine": machine(), **found, "runs": plain}) + "\n"
 
 
 if __name__ == "__main__":
