@@ -22,10 +22,10 @@ def boxes(text: str) -> list[tuple[int, int, int]]:
     """(start, start of content, end of content) of each \\boxed{} or \\fbox{} with balanced braces
     that holds no further box, from left to right.
     """
-    first = _BOX.search(text)
-    closing = _closing_braces(text, first.start()) if first else {}
+    matches = list(_BOX.finditer(text))
+    closing = _closing_braces(text, {match.end() - 1 for match in matches})
     found: list[tuple[int, int, int]] = []
-    for match in _BOX.finditer(text):
+    for match in matches:
         end = closing.get(match.end() - 1)
         if end is not None:
             if found and match.start() < found[-1][2]:
@@ -34,15 +34,17 @@ def boxes(text: str) -> list[tuple[int, int, int]]:
     return found
 
 
-def _closing_braces(text: str, start: int) -> dict[int, int]:
-    """Position of each opening brace after `start` that is closed -> of the brace closing it."""
+def _closing_braces(text: str, wanted: set[int]) -> dict[int, int]:
+    """Position of each opening brace in `wanted` that is closed -> of the brace that closes it."""
     pairs: dict[int, int] = {}
     open_at: list[int] = []
-    for match in _BRACE.finditer(text, start):
+    for match in _BRACE.finditer(text, min(wanted, default=len(text))):
         if match.group() == "{":
             open_at.append(match.start())
         elif match.group() == "}" and open_at:
-            pairs[open_at.pop()] = match.start()
+            opened = open_at.pop()
+            if opened in wanted:
+                pairs[opened] = match.start()
     return pairs
 
 
