@@ -27,7 +27,10 @@ check: .venv/installed-dev  ## ruff and the type checker
 	$(BIN)/mypy
 
 smollm2: models/smollm2-135m/config.json  ## GRPO on SmolLM2-135M and GSM8K (hours on a CPU)
-	$(BIN)/open-rs train recipes/smollm2_gsm8k.toml sources.0.path=$(DATA)/train/gsm8k_r1zero.jsonl.gz
+	$(BIN)/open-rs train recipes/smollm2_gsm8k.toml \
+	  sources.0.path=$(DATA)/train/gsm8k_r1zero.jsonl.gz \
+	  data.validation.path=$(DATA)/train/gsm8k_r1zero.jsonl.gz \
+	  data.test.path=$(DATA)/benchmarks/gsm8k_test.jsonl
 	$(BIN)/open-rs evaluate runs/smollm2_gsm8k
 	$(BIN)/open-rs report runs/smollm2_gsm8k
 

@@ -79,7 +79,7 @@ SYSTEM_PROMPTS = (
 )
 SYSTEM_SHARE = 0.1  # of the traces carry a system message or the same text after the problem
 
-LEVEL_WEIGHTS = {0: 2, 1: 3, 2: 4, 3: 5, 4: 5, 5: 3}
+LEVEL_WEIGHTS = {0: 8, 1: 3, 2: 4, 3: 5, 4: 5, 5: 3}
 LESSON_WEIGHTS = {0: 4, 1: 3, 2: 2, 3: 2, 4: 1, 5: 1}
 MEASURE_LEVELS = (1, 2, 3, 4)
 
@@ -440,8 +440,9 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--num-problems", type=int, default=200)
     parser.add_argument("--num-samples", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
     if not args.measure:
         rng = random.Random(args.seed)
         torch.manual_seed(args.seed)

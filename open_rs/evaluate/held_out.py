@@ -63,13 +63,9 @@ def evaluate_benchmark(recipe: Recipe, model: str, benchmark: str, out: Path) ->
 def sample_and_score(
     recipe: Recipe, problems: list[Problem], model: str, step: int, out: Path
 ) -> dict[str, Any]:
-    import torch
-
     from open_rs.models import folder_hash
     from open_rs.rollout.build import evaluation_params, open_sampler
 
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
     with open_sampler(recipe, path=model) as sampler:
         return evaluate_model(
             sampler,

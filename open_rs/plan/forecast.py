@@ -3,8 +3,6 @@
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from open_rs.errors import InputError
 from open_rs.models import add_lora, check_context, load_model, load_tokenizer, training_model
 from open_rs.plan.memory import ModelShape, memory_bytes
@@ -17,8 +15,6 @@ from open_rs.runs import RunFolder, training_source, write_json
 
 def make_plan(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
     """Probe the recipe on this machine, write plan.json and return it."""
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
     source = training_model(recipe.model)
     tokenizer, model = load_tokenizer(source), load_model(source)
     if recipe.model.lora is not None:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from open_rs.grade import Grader
 from open_rs.models import load_model, load_tokenizer
 from open_rs.prompts import Prompter
@@ -20,8 +22,10 @@ def open_sampler(
     """Engine, prompts and grader of `recipe`; the grader's workers end with the context.
 
     Samples from `model` where one is given, else from the folder or id `path`, else from the
-    recipe's model.
+    recipe's model. This is also where the recipe's `threads` take effect, for every stage.
     """
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
     source = recipe.model if path is None else local_model(recipe.model, path)
     tokenizer = tokenizer or load_tokenizer(source)
     prompter = Prompter(tokenizer, recipe.prompt)

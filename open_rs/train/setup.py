@@ -69,8 +69,6 @@ class Training:
 @contextmanager
 def open_training(recipe: Recipe, run: RunFolder) -> Iterator[Training]:
     """Everything loaded, checked and, where the run holds a checkpoint, restored."""
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)  # initial LoRA weights; the loop seeds every step anew
     source = training_model(recipe.model)
     tokenizer = load_tokenizer(source)
