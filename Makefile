@@ -27,18 +27,24 @@ check: .venv/installed-dev  ## ruff and the type checker
 	$(BIN)/mypy
 
 smollm2: models/smollm2-135m/config.json  ## GRPO on SmolLM2-135M and GSM8K (hours on a CPU)
-	$(BIN)/open-rs train recipes/smollm2_gsm8k.toml \
-	  sources.0.path=$(DATA)/train/gsm8k_r1zero.jsonl.gz \
-	  data.validation.path=$(DATA)/train/gsm8k_r1zero.jsonl.gz \
-	  data.test.path=$(DATA)/benchmarks/gsm8k_test.jsonl
+	if [ -e runs/smollm2_gsm8k/metrics.jsonl ]; then \
+	  $(BIN)/open-rs train --resume runs/smollm2_gsm8k; \
+	else \
+	  $(BIN)/open-rs train recipes/smollm2_gsm8k.toml \
+	    sources.0.path=$(DATA)/train/gsm8k_r1zero.jsonl.gz \
+	    data.validation.path=$(DATA)/train/gsm8k_r1zero.jsonl.gz \
+	    data.test.path=$(DATA)/benchmarks/gsm8k_test.jsonl; \
+	fi
 	$(BIN)/open-rs evaluate runs/smollm2_gsm8k
 	$(BIN)/open-rs report runs/smollm2_gsm8k
 
 models/smollm2-135m/config.json: .venv/installed-dev
 	$(BIN)/python tools/fetch_smollm2.py --out models/smollm2-135m
 
-perf: .venv/installed-dev  ## the engine against transformers' generate
+perf: .venv/installed-dev  ## the figures of perf/README.md
 	$(BIN)/python perf/rollout.py
+	$(BIN)/python perf/grading.py
+	$(BIN)/python perf/false_gains.py
 
 seeds: .venv/installed  ## the quickstart over ten seeds: the table of docs/results.md
 	$(BIN)/python tools/quickstart_seeds.py

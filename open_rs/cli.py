@@ -148,6 +148,11 @@ def evaluate(
     from open_rs.evaluate.held_out import evaluate_benchmark, evaluate_run, scores_text
 
     if benchmark is None:
+        if num_samples or recipe_path or setting or out:
+            raise InputError(
+                "--num-samples, --recipe, --set and --out go with --benchmark; a run is scored by "
+                "its own recipe"
+            )
         run = existing_run(Path(target))
         comparison = evaluate_run(run)
         show(comparison, as_json, comparison_text(comparison))
@@ -198,6 +203,9 @@ def grade(
     out: Annotated[Path | None, typer.Option("--out", help="the same rows with grades")] = None,
     workers: Annotated[int, typer.Option(min=1, help="grading processes")] = 2,
     timeout: Annotated[float, typer.Option(min=0.01, help="seconds for one answer")] = 5.0,
+    opens_think: Annotated[
+        bool, typer.Option("--opens-think", help="the template opened <think> in every prompt")
+    ] = False,
     against: Annotated[
         Path | None, typer.Option("--against", help="another graded file of the same rows")
     ] = None,
@@ -209,7 +217,9 @@ def grade(
     if out is None and against is None:
         raise InputError("--out is missing; name a file for the grades")
     if out is not None:
-        summary = grade_file(source, out, workers=workers, timeout_s=timeout).as_dict()
+        summary = grade_file(
+            source, out, workers=workers, timeout_s=timeout, opens_think=opens_think
+        ).as_dict()
         if against is None or not summary["complete"]:
             show(summary, as_json, grades_text(summary))
             raise typer.Exit(0 if summary["complete"] else 130)

@@ -3,13 +3,14 @@
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from open_rs.errors import InputError
 from open_rs.grade.extract import last_boxed
+from open_rs.normalise import normalised
 from open_rs.recipe import Source
 
 
@@ -174,6 +175,23 @@ def _refuse_repeated_ids(problems: Iterable[Problem], where: str) -> None:
         if problem.id in seen:
             raise InputError(f"{where}: id {problem.id!r} occurs more than once; ids must differ")
         seen.add(problem.id)
+
+
+def refuse_overlap(sets: dict[str, Sequence[Problem]]) -> None:
+    """Refuse problems that stand in two of the `sets` (by name), whatever their spelling: a score
+    on problems that were trained on, or that chose the checkpoint, is not held out.
+    """
+    seen: dict[str, tuple[str, str]] = {}  # text: set and id
+    for name, problems in sets.items():
+        shared = [one for one in problems if seen.get(normalised(one.problem), (name,))[0] != name]
+        if shared:
+            other, other_id = seen[normalised(shared[0].problem)]
+            raise InputError(
+                f"data.{name}: {len(shared)} of {len(problems)} problems stand in data.{other} too "
+                f"(such as {shared[0].id!r}, there {other_id!r}); curate with a contamination "
+                "filter, or give sets that are apart"
+            )
+        seen |= {normalised(one.problem): (name, one.id) for one in problems}
 
 
 def problem_lines(problems: Iterable[Problem]) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from open_rs.curate.normalise import normalised, normalised_answer
 from open_rs.errors import InputError
 from open_rs.grade import Grade
+from open_rs.normalise import normalised, normalised_answer
 from open_rs.problems import Problem, last_boxed
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.evaluate.compare import compare
-from open_rs.evaluate.records import total_tokens
+from open_rs.evaluate.records import is_finished, total_tokens
 from open_rs.evaluate.run import evaluate_model
 from open_rs.evaluate.select import select_checkpoint
 from open_rs.problems import Problem, load_problems
@@ -49,9 +49,10 @@ def score_model(
     recipe: Recipe, run: RunFolder, problems: list[Problem], model: str, step: int, out: Path
 ) -> None:
     """One test score of the run, with its seconds in the ledger."""
+    held = is_finished(out)
     with Ledger(run.ledger).phase("evaluate", step) as figures:
         summary = sample_and_score(recipe, problems, model, step, out)
-        figures["tokens"] = total_tokens(summary)
+        figures["tokens"] = 0 if held else total_tokens(summary)
 
 
 def evaluate_benchmark(recipe: Recipe, model: str, benchmark: str, out: Path) -> dict[str, Any]:

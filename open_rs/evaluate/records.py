@@ -106,6 +106,11 @@ def total_tokens(summary: Row) -> int:
     return round(summary["mean_tokens"] * summary["num_problems"] * summary["num_samples"])
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether an evaluation was written here: its summary goes last."""
+    return (folder / SUMMARY).exists()
+
+
 def write_evaluation(folder: Path, rows: Sequence[Row], summary: Row) -> None:
     """The summary goes last: where it is, the evaluation is complete."""
     write_jsonl(folder / RECORDS, rows)

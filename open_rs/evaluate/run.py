@@ -10,6 +10,7 @@ from open_rs.console import progress, say
 from open_rs.errors import InputError
 from open_rs.evaluate.records import (
     SUMMARY,
+    is_finished,
     problems_hash,
     read_records,
     read_summary,
@@ -124,7 +125,7 @@ def held_summary(
 
     At another confidence its intervals are computed anew from its records.
     """
-    if not (out / SUMMARY).exists():
+    if not is_finished(out):
         return None
     held = read_summary(out)
     found = {key: held.get(key) for key in weights} | {"fingerprint": held["fingerprint"]}

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import torch
 
 from open_rs.errors import GuardStop
-from open_rs.evaluate.records import total_tokens
+from open_rs.evaluate.records import is_finished, total_tokens
 from open_rs.evaluate.run import evaluate_model
 from open_rs.models import folder_hash
 from open_rs.recipe import Recipe
@@ -20,9 +20,9 @@ from open_rs.runs import RunFolder, append_jsonl, log_event, read_metrics
 from open_rs.train.batches import MicroBatch, Row, make_batches
 from open_rs.train.checkpoint import save_checkpoint
 from open_rs.train.grpo import group_advantages
-from open_rs.train.metrics import is_dead, rollout_metrics
+from open_rs.train.metrics import is_dead, rollout_metrics, score_metrics
 from open_rs.train.records import write_rollouts
-from open_rs.train.rewards import score
+from open_rs.train.rewards import ScoreReport, score
 from open_rs.train.schedule import learning_rate
 from open_rs.train.setup import Training, open_training
 from open_rs.train.update import policy_logprobs, update
@@ -74,7 +74,7 @@ def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[st
     With dynamic sampling (DAPO) dead groups are replaced by groups of new prompts, a bounded number
     of times; they stay in the list, where their advantages are 0.
     """
-    recipe, groups = training.recipe, list[RolloutGroup]()
+    recipe, groups, reports = training.recipe, list[RolloutGroup](), list[ScoreReport]()
     wanted, started = recipe.rollout.prompts_per_step, time.perf_counter()
     with training.ledger.phase("rollout", step) as figures:
         for _ in range(1 + (recipe.loss.max_refills if recipe.loss.dynamic_sampling else 0)):
@@ -83,11 +83,14 @@ def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[st
             problems = training.stream.take(missing, exclude=seen) if missing else []
             if not problems:
                 break
-            groups += scored_groups(training, [problem.id for problem in problems], step)
+            more, report = scored_groups(training, [problem.id for problem in problems], step)
+            groups += more
+            reports.append(report)
         completion = sum(len(r.completion_ids) for group in groups for r in group.rollouts)
         prompt = sum(len(group.prompt_ids) for group in groups)
         figures["tokens"] = completion
-    metrics = rollout_metrics(groups) | {
+    metrics = rollout_metrics(groups) | score_metrics(reports)
+    metrics |= {
         "tokens/completion": float(completion),
         "tokens/prompt": float(prompt),
         "time/rollout_s": time.perf_counter() - started,
@@ -95,7 +98,9 @@ def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[st
     return groups, metrics
 
 
-def scored_groups(training: Training, ids: list[str], step: int) -> list[RolloutGroup]:
+def scored_groups(
+    training: Training, ids: list[str], step: int
+) -> tuple[list[RolloutGroup], ScoreReport]:
     """Sample, grade and score the prompts of these problems, and set every rollout's advantage."""
     recipe = training.recipe
     with training.autocast:
@@ -106,10 +111,15 @@ def scored_groups(training: Training, ids: list[str], step: int) -> list[Rollout
             seed=recipe.seed,
             step=step,
         )
-    report = score(groups, training.rewards)
-    if report.undecided:
+    report = score(groups, training.rewards, step)
+    if report.undecided or report.first_error:
         log_event(
-            training.run, "undecided", step, count=report.undecided, first_error=report.first_error
+            training.run,
+            "undecided",
+            step,
+            count=report.undecided,
+            rows=report.undecided_rows,
+            first_error=report.first_error,
         )
     nan = float("nan")
     rewards = torch.tensor(
@@ -120,7 +130,7 @@ def scored_groups(training: Training, ids: list[str], step: int) -> list[Rollout
     for group, row in zip(groups, advantages.tolist(), strict=True):
         for rollout, advantage in zip(group.rollouts, row, strict=True):
             rollout.advantage = advantage
-    return groups
+    return groups, report
 
 
 def training_batches(training: Training, groups: list[RolloutGroup]) -> list[MicroBatch]:
@@ -217,6 +227,7 @@ def validate(training: Training, view: TrainView) -> None:
         return
     weights = str(run.checkpoint(step)) if step else recipe.model.path
     name = f"validation-{step:06d}"
+    held = is_finished(run.evaluation(name))
     with training.ledger.phase("evaluate", step) as figures, training.autocast:
         summary = evaluate_model(
             training.sampler,
@@ -231,7 +242,7 @@ def validate(training: Training, view: TrainView) -> None:
             confidence=recipe.evaluate.confidence,
             model_sha256=folder_hash(weights),
         )
-        figures["tokens"] = total_tokens(summary)
+        figures["tokens"] = 0 if held else total_tokens(summary)
     found = summary["scores"]["pass@1"]
     row = {
         "validation/pass@1": found["value"],

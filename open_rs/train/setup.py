@@ -20,7 +20,7 @@ from open_rs.models import (
     pick_device,
     training_model,
 )
-from open_rs.problems import Problem, load_problems
+from open_rs.problems import Problem, load_problems, refuse_overlap
 from open_rs.recipe import ModelRecipe, Recipe
 from open_rs.rollout.build import open_sampler
 from open_rs.rollout.graded import GradedSampler
@@ -42,7 +42,7 @@ from open_rs.train.checkpoint import (
     restore,
 )
 from open_rs.train.logprobs import check_lm_head
-from open_rs.train.rewards import Reward, build_rewards
+from open_rs.train.rewards import Reward, open_rewards
 from open_rs.train.schedule import ProblemSampler
 
 
@@ -80,11 +80,18 @@ def open_training(recipe: Recipe, run: RunFolder) -> Iterator[Training]:
     if recipe.train.gradient_checkpointing:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
         policy.enable_input_require_grads()
-    with open_sampler(recipe, model=policy, tokenizer=tokenizer) as sampler:
+    with (
+        open_sampler(recipe, model=policy, tokenizer=tokenizer) as sampler,
+        open_rewards(
+            recipe.rewards,
+            max_completion_tokens=recipe.rollout.max_completion_tokens,
+            template_opens_think=sampler.prompter.opens_think,
+        ) as rewards,
+    ):
         prompts = training_prompts(recipe, run, sampler)
         longest = max(len(prompt.prompt_ids) for prompt in prompts)
         check_context(policy, longest, recipe.rollout.max_completion_tokens)
-        validation = load_problems(recipe.data.validation) if recipe.data.validation else []
+        held_out = load_held_out(recipe, [prompt.problem for prompt in prompts])
         training = Training(
             recipe=recipe,
             run=run,
@@ -95,12 +102,8 @@ def open_training(recipe: Recipe, run: RunFolder) -> Iterator[Training]:
             sampler=sampler,
             stream=ProblemSampler([prompt.problem for prompt in prompts], recipe.seed),
             prompts={prompt.problem.id: prompt for prompt in prompts},
-            validation=validation,
-            rewards=build_rewards(
-                recipe.rewards,
-                max_completion_tokens=recipe.rollout.max_completion_tokens,
-                template_opens_think=sampler.prompter.opens_think,
-            ),
+            validation=held_out.get("validation", []),
+            rewards=rewards,
             state=TrainState(),
             ledger=Ledger(run.ledger),
             autocast=mixed_precision(policy, recipe.model),
@@ -144,6 +147,14 @@ def training_prompts(recipe: Recipe, run: RunFolder, sampler: GradedSampler) -> 
             f"prompt.max_prompt_tokens = {limit}: every training prompt is longer; raise it"
         )
     return prompts
+
+
+def load_held_out(recipe: Recipe, train: list[Problem]) -> dict[str, list[Problem]]:
+    """The recipe's validation and test sets, which must be apart from `train` and each other."""
+    sources = {"validation": recipe.data.validation, "test": recipe.data.test}
+    sets = {name: load_problems(source) for name, source in sources.items() if source}
+    refuse_overlap({"train": train, **sets})
+    return sets
 
 
 def start_or_resume(training: Training) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_rs.curate.normalise import normalised, normalised_answer
+from open_rs.normalise import normalised, normalised_answer
 
 SAME = [
     ("Compute 7 + 5.", "  COMPUTE   7+5 \n"),
