@@ -334,8 +334,9 @@ def _rounds_to(stated: Tree, answer: Tree, ask: Ask) -> bool | None:
     gold, value = exact_value(stated), floating_value(answer, 1)
     if gold is None or value is None or _has_symbol(answer):
         return same(stated, answer, ask)
-    half = Fraction(1, 2 * _decimal_scale(gold))
-    return abs(value[0] - float(gold)) <= float(half) * (1 + 1e-9)
+    half = Fraction(1, 2 * _decimal_scale(gold)) * (1 + Fraction(1, 10**9))
+    real, imaginary = Fraction(value[0].real), Fraction(value[0].imag)
+    return (real - gold) ** 2 + imaginary**2 <= half**2
 
 
 def _decimal_scale(value: Fraction) -> int:

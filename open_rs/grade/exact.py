@@ -33,7 +33,10 @@ def exact_verdict(gold: str, answer: str) -> Verdict:
         return "correct" if gold == answer else "bad_gold"
     if len(answer) > MAX_ANSWER_CHARACTERS:
         return "wrong"
-    return _verdict_of_read(gold, answer)
+    try:
+        return _verdict_of_read(gold, answer)
+    except RecursionError:  # of a caller whose own stack is nearly full
+        return "unsafe"
 
 
 def _verdict_of_read(gold: str, answer: str) -> Verdict:
@@ -59,7 +62,7 @@ def _read(text: str) -> tuple[str, Tree | None]:
     text = normalise(text)
     try:
         return text, read(text)
-    except (Unreadable, RecursionError):
+    except Unreadable:
         return text, None
 
 

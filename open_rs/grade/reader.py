@@ -28,6 +28,7 @@ from open_rs.grade.tokens import (
 
 __all__ = ["Tree", "Unreadable", "read"]
 
+MAX_HEIGHT = 120  # what walks a tree takes up to three frames of Python's 1,000 a level
 
 _RELATIONS = {
     "=": "=", "<": "<", ">": ">", r"\le": "<=", r"\ge": ">=", "<=": "<=", ">=": ">=", r"\in": "in",
@@ -42,7 +43,19 @@ def read(text: str) -> Tree:
     if choice := CHOICE.fullmatch(text):
         return ("sym", choice.group(1))
     text = TRAILING_WORDS.sub(lambda match: rf"\text{{{match.group(1)}}}", text)
-    return _Reader(tokens(text)).whole()
+    tree = _Reader(tokens(text)).whole()
+    if _height(tree) > MAX_HEIGHT:
+        raise Unreadable("too deep")
+    return tree
+
+
+def _height(tree: Tree) -> int:
+    """Levels of the tree, found without recursion: postfix signs nest without a bracket."""
+    height, level = 0, [tree]
+    while level:
+        height += 1
+        level = [part for node in level for part in node[1:] if isinstance(part, tuple)]
+    return height
 
 
 class _Reader(Atoms):

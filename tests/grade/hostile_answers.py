@@ -12,6 +12,7 @@ GOLDS = (
     r"\text{Paris}",
     "2.75",
     r"[0,\infty)",
+    r"\approx 10^{400}",
 )
 
 
@@ -59,6 +60,13 @@ def hidden_tower(draw: random.Random) -> str:
 
 def factorial(draw: random.Random) -> str:
     return str(draw.randint(3, 10**6)) + "!" * draw.randint(1, 30)
+
+
+def postfix_tower(draw: random.Random) -> str:
+    """Signs that nest without a bracket, within brackets that multiply them."""
+    sign = draw.choice(("!", r"\%", "^2", "^3!", "!^2"))
+    core = sign * draw.choice((1, 10, 40, 59)) + draw.choice(("", r"\times 40", "+1"))
+    return _nest("(", "3", ")" + core, draw.randint(4, 29))
 
 
 def nested_factorial(draw: random.Random) -> str:
@@ -209,8 +217,8 @@ def equations(draw: random.Random) -> str:
 MAKERS: dict[str, Callable[[random.Random], str]] = {
     make.__name__: make
     for make in (
-        power_tower, bracket_tower, python_tower, unicode_tower, hidden_tower, factorial,
-        nested_factorial, big_binomial, nested_logs, nested_roots, sum_of_roots,
+        power_tower, postfix_tower, bracket_tower, python_tower, unicode_tower, hidden_tower,
+        factorial, nested_factorial, big_binomial, nested_logs, nested_roots, sum_of_roots,
         nested_trigonometry, expansion, product_expansion, braces, brackets, open_braces, fractions,
         bare_fractions, megabyte, redos, long_integer, long_decimal, exponent_number, large_set,
         set_of_expressions, set_of_fractions, nul_and_controls, confusables, python_payload,

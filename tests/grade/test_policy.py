@@ -1,5 +1,8 @@
 """docs/grading.md, case by case: (gold, answer, verdict)."""
 
+import inspect
+import sys
+
 import pytest
 
 from open_rs.grade.exact import exact_verdict
@@ -38,7 +41,8 @@ SAME = [
     (r"\text{C}", "C."), ("Yes", r"\text{yes}"), (r"\text{May}", "May"),
     (r"\text{two lines}", "two lines"),
     # stated precision
-    (r"\approx 3.14", r"\pi"), (r"\approx 8.24 \text{ mph}", "8.2398"),
+    (r"\approx 3.14", r"\pi"), (r"\approx 10^{400}", "10^{400}"),
+    (r"\approx 8.24 \text{ mph}", "8.2398"),
 ]  # fmt: skip
 
 DIFFERENT = [
@@ -54,7 +58,7 @@ DIFFERENT = [
     (r"\infty", "10"),
     (r"\begin{pmatrix} 1 & 2 \end{pmatrix}", r"\begin{pmatrix} 2 & 1 \end{pmatrix}"),
     ("3:5", "5:3"), ("7", "9^{9^{9^9}}"), ("7", "(9!)!"), ("7", "1" * 3000),
-    (r"\text{Paris}", r"\{1,2\}"),
+    (r"\text{Paris}", r"\{1,2\}"), (r"\approx 10^{400}", "3"),
 ]  # fmt: skip
 
 
@@ -88,3 +92,22 @@ def test_what_takes_algebra_is_left_to_the_worker(gold, answer):
 )
 def test_what_cannot_be_afforded_is_undecided(answer):
     assert exact_verdict("7", answer) == "unsafe"
+
+
+@pytest.mark.parametrize("sign", ["!", r"\%", "^2", "^2!"])
+@pytest.mark.parametrize("signs", [1, 20, 40, 59])
+@pytest.mark.parametrize("brackets", [5, 20, 29, 55])
+def test_signs_that_nest_without_brackets_crash_nothing(sign, signs, brackets):
+    answer = "(" * brackets + "3" + (")" + sign * signs + r"\times 40") * brackets
+    assert exact_verdict("7", answer) in ("wrong", "unsafe", "unknown")
+
+
+@pytest.mark.parametrize("frames", [60, 120, 240])
+def test_a_caller_with_little_stack_left_gets_a_verdict(frames):
+    def below(levels):
+        if levels:
+            return below(levels - 1)
+        return exact_verdict("7", "(" * 25 + "3" + r")^2\times 40" * 25)
+
+    levels = sys.getrecursionlimit() - len(inspect.stack(0)) - frames
+    assert below(levels) == "unsafe"
