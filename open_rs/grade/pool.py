@@ -32,8 +32,14 @@ class Task:
     future: "Future[tuple[str, float]]" = field(default_factory=Future)
 
 
+class OutOfTime(Exception):
+    """The child that took too long is dead, and its successor ready."""
+
+
 class WorkerDied(Exception):
-    """The process ended under the pair; `status` is its wait status."""
+    """The process ended under its request; `status` is its wait status. Only `kill` is left: what
+    was asked may still be answered by a successor.
+    """
 
     def __init__(self, status: int) -> None:
         super().__init__(f"worker ended with wait status {status}")
@@ -41,13 +47,17 @@ class WorkerDied(Exception):
 
 
 class WorkerProcess:
-    """A supervisor and its judging child (worker.py), started here and spoken to over pipes."""
+    """A supervisor and its serving child (worker.py), started here and spoken to over pipes.
 
-    def __init__(self) -> None:
+    `module` is run with `arguments`; its main calls `worker.serve`. `greeting`: its first
+    message.
+    """
+
+    def __init__(self, module: str = "open_rs.grade.worker", *arguments: str) -> None:
         package_root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([package_root, *(entry for entry in sys.path if entry)])
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "open_rs.grade.worker"],
+            [sys.executable, "-P", "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -61,7 +71,7 @@ class WorkerProcess:
         self._poll.register(self._replies, select.POLLIN)
         self._unread = b""
         try:
-            self._wait_until_ready()
+            self.greeting = self._wait_until_ready()
         except BaseException:
             self.kill()
             raise
@@ -69,27 +79,38 @@ class WorkerProcess:
     def judge(self, gold: str, answer: str, timeout_s: float) -> str:
         """The outcome of one pair; "timeout" after killing the child that took too long."""
         request = {"gold": gold, "answer": answer, "cpu_seconds": timeout_s * CPU_SHARE}
-        deadline = time.monotonic() + timeout_s
         try:
-            self._requests.write(json.dumps(request).encode() + b"\n")
+            return str(self.ask(request, timeout_s)["outcome"])
+        except OutOfTime:
+            return "timeout"
+        except WorkerDied as died:
+            if os.WIFSIGNALED(died.status) and os.WTERMSIG(died.status) == signal.SIGPROF:
+                return "timeout"
+            raise
+
+    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """The reply to one request. OutOfTime or WorkerDied where there is none."""
+        deadline = time.monotonic() + timeout_s
+        unsent = memoryview(json.dumps(request).encode() + b"\n")
+        try:
+            while unsent:
+                unsent = unsent[self._requests.write(unsent) :]
             reply = self._receive(deadline)
         except TimeoutError:
             self._process.send_signal(signal.SIGUSR1)
             self._wait_until_ready()
-            return "timeout"
+            raise OutOfTime from None
         except BrokenPipeError:
             raise WorkerDied(0) from None
         if "ready" in reply:  # the child died and this is its successor
-            status = int(reply["last_status"])
-            if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF:
-                return "timeout"
-            raise WorkerDied(status)
-        return str(reply["outcome"])
+            raise WorkerDied(int(reply["last_status"]))
+        return reply
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self) -> dict[str, Any]:
         deadline = time.monotonic() + START_SECONDS
-        while "ready" not in self._receive(deadline):
+        while "ready" not in (greeting := self._receive(deadline)):
             pass
+        return greeting
 
     def _receive(self, deadline: float) -> dict[str, Any]:
         """The next message; TimeoutError at the deadline, WorkerDied when the pipe ends."""

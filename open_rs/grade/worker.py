@@ -1,4 +1,5 @@
-"""The worker side: a supervisor that imports the judge once and forks a child that judges.
+"""The worker side: a supervisor that imports what is served once (here the judge) and forks a child
+that serves it.
 
     caller --JSON line per pair--> child --JSON line per verdict--> caller
 
@@ -14,20 +15,31 @@ import resource
 import select
 import signal
 import sys
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 MEMORY_BYTES = 512 * 2**20
 _PR_SET_PDEATHSIG = 1
 
+Message = dict[str, Any]
+Handler = Callable[[Message], Message]  # from a request to its reply
+
 
 def main() -> None:
-    """Serve until the caller closes the pipe or dies."""
+    serve(_load_judge, _limit_process)
+
+
+def serve(load: Callable[[], tuple[Handler, Message]], limit_process: Callable[[], None]) -> None:
+    """Serve until the caller closes the pipe or dies. `load` runs once and returns the handler and
+    what a child says of it when it is ready; `limit_process` runs in each child.
+    """
     requests, replies = _private_pipes()
     _die_with_parent()
-    _import_judge()
+    handler, greeting = load()
     status = 0
     while True:
-        status = _run_child(requests, replies, status)
+        greeting = {**greeting, "last_status": status}
+        status = _run_child(requests, replies, handler, greeting, limit_process)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
             return
         _drain(requests)
@@ -50,11 +62,13 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _import_judge() -> None:
-    import open_rs.grade.judge  # noqa: F401  the children inherit it
-
-
-def _run_child(requests: int, replies: int, last_status: int) -> int:
+def _run_child(
+    requests: int,
+    replies: int,
+    handler: Handler,
+    greeting: Message,
+    limit_process: Callable[[], None],
+) -> int:
     """Fork a child that serves; its wait status once it is gone. SIGUSR1 kills it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's business
     child = os.fork()
@@ -64,7 +78,10 @@ def _run_child(requests: int, replies: int, last_status: int) -> int:
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
             _die_with_parent()
             with os.fdopen(requests, "rb") as lines, os.fdopen(replies, "wb") as out:
-                _serve(lines, out, last_status)
+                limit_process()
+                _send(out, {**greeting, "ready": os.getpid()})
+                for line in lines:
+                    _send(out, handler(json.loads(line)))
             code = 0
         except BrokenPipeError:
             code = 0  # the caller is gone
@@ -85,23 +102,22 @@ def _drain(requests: int) -> None:
             return
 
 
-def _serve(lines: BinaryIO, out: BinaryIO, last_status: int) -> None:
-    from open_rs.grade.judge import judge
+def _load_judge() -> tuple[Handler, Message]:
+    from open_rs.grade.judge import judge  # the children inherit it
 
-    _limit_process()
-    _send(out, {"ready": os.getpid(), "last_status": last_status})
-    for line in lines:
-        request = json.loads(line)
+    def judged(request: Message) -> Message:
         signal.setitimer(signal.ITIMER_PROF, request["cpu_seconds"])
         try:
             outcome = judge(request["gold"], request["answer"])
         except Exception:  # whatever the algebra system raises, out of memory included: undecided
             outcome = "error"
         signal.setitimer(signal.ITIMER_PROF, 0)
-        _send(out, {"outcome": outcome})
+        return {"outcome": outcome}
+
+    return judged, {}
 
 
-def _send(out: BinaryIO, message: dict[str, object]) -> None:
+def _send(out: BinaryIO, message: Message) -> None:
     out.write(json.dumps(message).encode() + b"\n")
     out.flush()
 

@@ -18,6 +18,7 @@ from open_rs.recipe.schema import (
     TrainRecipe,
 )
 from open_rs.recipe.specs import (
+    SCRIPTS,
     AccuracyReward,
     BoxedFilter,
     ContaminationFilter,
@@ -28,13 +29,18 @@ from open_rs.recipe.specs import (
     FilterSpec,
     FormatReward,
     GoldFilter,
+    GroupLengthReward,
+    LanguageReward,
     OverlongReward,
     PassRateFilter,
+    RepetitionReward,
     RewardSpec,
     Source,
+    Weight,
 )
 
 __all__ = [
+    "SCRIPTS",
     "AccuracyReward",
     "BoxedFilter",
     "ContaminationFilter",
@@ -48,6 +54,8 @@ __all__ = [
     "FormatReward",
     "GoldFilter",
     "GradeRecipe",
+    "GroupLengthReward",
+    "LanguageReward",
     "LoraRecipe",
     "LossRecipe",
     "ModelRecipe",
@@ -55,10 +63,12 @@ __all__ = [
     "PassRateFilter",
     "PromptRecipe",
     "Recipe",
+    "RepetitionReward",
     "RewardSpec",
     "RolloutRecipe",
     "Source",
     "TrainRecipe",
+    "Weight",
     "load_recipe",
     "override",
     "recipe_from_dict",

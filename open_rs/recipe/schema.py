@@ -224,7 +224,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def something_to_learn(self) -> Self:
-        if all(reward.weight == 0 for reward in self.rewards):
+        if not any(reward.ever_weighs for reward in self.rewards):
             raise ValueError("rewards: every weight is 0, so nothing can be learnt; weigh one")
         return self
 

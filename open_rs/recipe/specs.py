@@ -1,8 +1,17 @@
 """The parts of a recipe that come in kinds: where problems come from, filters, rewards."""
 
-from typing import Annotated, Any, Literal, Self
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 
 class Section(BaseModel):
@@ -145,10 +154,44 @@ FilterSpec = Annotated[
 ]
 
 
+Weight = float | tuple[tuple[int, float], ...]  # a number, or its value at some steps
+
+
 class WeightedReward(Section):
     """What every reward has."""
 
-    weight: float = Field(1.0, description="factor in the weighted sum; 0 only measures")
+    weight: Weight = Field(
+        1.0,
+        description="factor in the weighted sum; 0 only measures. A list of [step, weight] pairs "
+        "changes it during the run, linearly from pair to pair, constant before and after",
+    )
+
+    @field_validator("weight", mode="wrap")
+    @classmethod
+    def a_number_or_pairs(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Weight:
+        pairs = value if isinstance(value, list | tuple) else ()
+        flat = [one for pair in pairs if isinstance(pair, list | tuple) for one in pair]
+        try:
+            weight: Weight = check(value)
+        except ValidationError:
+            weight = ()
+        if weight == () or any(isinstance(one, bool) for one in flat):
+            raise ValueError(
+                "should be a number or a list of [step, weight] pairs, as in [[1, 0.0], [100, 1.0]]"
+            )
+        if not isinstance(weight, float):
+            steps = [step for step, _ in weight]
+            if steps[0] < 0 or any(after <= before for before, after in pairwise(steps)):
+                raise ValueError(f"the steps {steps} of the pairs should rise from 0 or more")
+        return weight
+
+    @property
+    def ever_weighs(self) -> bool:
+        """Whether it counts for the sum at some step."""
+        weight = self.weight
+        if isinstance(weight, float):
+            return weight != 0
+        return any(value != 0 for _, value in weight)
 
 
 class AccuracyReward(WeightedReward):
@@ -203,14 +246,77 @@ class OverlongReward(WeightedReward):
     )
 
 
+class RepetitionReward(WeightedReward):
+    """Minus the share of repeated token n-grams: 0 without repetition, near -1 in a loop."""
+
+    type: Literal["repetition"] = "repetition"
+    ngram_size: int = Field(
+        20, ge=1, description="tokens per n-gram; small ones repeat in any sound derivation"
+    )
+
+
+Script = Literal[
+    "latin", "han", "cyrillic", "greek", "arabic", "hebrew", "devanagari", "hangul", "hiragana",
+    "katakana", "bopomofo", "thai", "lao", "khmer", "myanmar", "tibetan", "mongolian", "georgian",
+    "armenian", "ethiopic", "bengali", "tamil", "telugu", "kannada", "malayalam", "gujarati",
+    "gurmukhi", "oriya", "sinhala",
+]  # fmt: skip
+SCRIPTS: tuple[Script, ...] = get_args(Script)
+
+
+class LanguageReward(WeightedReward):
+    """1 - the share of letters outside the expected scripts; mathematics and code do not count."""
+
+    type: Literal["language"] = "language"
+    scripts: tuple[Script, ...] = Field(
+        ("latin",),
+        min_length=1,
+        description='scripts of the expected languages; Japanese is ["han", "hiragana", '
+        '"katakana"]',
+    )
+
+
+class GroupLengthReward(WeightedReward):
+    """Length against the other completions of the prompt, from 0.5 for the shortest correct one to
+    -0.5 for the longest (Kimi k1.5, arXiv 2501.12599, where its weight rises during the run).
+    """
+
+    type: Literal["group_length"] = "group_length"
+
+
 class CustomReward(WeightedReward):
-    """The user's own: `def brevity(rollout: Rollout, problem: Problem) -> float | None`."""
+    """The user's own: `def brevity(rollout: Rollout, problem: Problem) -> float | None`, with a
+    keyword `group: RolloutGroup` where it compares within the group.
+    """
 
     type: Literal["custom"] = "custom"
     function: str = Field(description='"module:function"; the function\'s name names the reward')
+    isolated: bool = Field(
+        False,
+        description="run it in a process of its own: where it hangs or crashes, the rollout is "
+        "undecided and the training goes on",
+    )
+    timeout_s: float | None = Field(
+        None,
+        gt=0,
+        description="seconds per rollout after which an isolated reward is killed; unset, 5",
+    )
+
+    @model_validator(mode="after")
+    def limit_can_be_kept(self) -> Self:
+        if self.timeout_s is not None and not self.isolated:
+            raise ValueError("timeout_s needs isolated = true: only a process can be stopped")
+        return self
 
 
 RewardSpec = Annotated[
-    AccuracyReward | FormatReward | CosineReward | OverlongReward | CustomReward,
+    AccuracyReward
+    | FormatReward
+    | CosineReward
+    | OverlongReward
+    | RepetitionReward
+    | LanguageReward
+    | GroupLengthReward
+    | CustomReward,
     Field(discriminator="type"),
 ]

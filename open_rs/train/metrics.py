@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from open_rs.rollout.protocol import Rollout, RolloutGroup
+from open_rs.train.rewards import ScoreReport
 
 
 def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
@@ -42,6 +43,14 @@ def reward_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
         if known:
             metrics[f"reward/{name}"] = float(np.mean(known))
     return metrics
+
+
+def score_metrics(reports: Sequence[ScoreReport]) -> dict[str, float]:
+    """Seconds that each reward took, and the weights of the step that a schedule sets."""
+    metrics = {}
+    for name in reports[0].seconds:
+        metrics[f"time/reward_{name}_s"] = sum(report.seconds[name] for report in reports)
+    return metrics | {f"reward/{name}_weight": one for name, one in reports[0].weights.items()}
 
 
 def fraction(rollouts: Sequence[Rollout], field: str, value: str) -> float:

@@ -1,124 +1,79 @@
-"""Rewards: plain functions of a graded rollout and its problem, and the weighted sum of them.
+"""The rewards of a recipe made ready, and the weighted sum of them.
 
-A reward function returns a number, or None where it cannot say. None, an exception and a number
+A reward is a plain function of a graded rollout and its problem, and of its group where it takes a
+keyword `group`. It returns a number, or None where it cannot say. None, an exception and a number
 that is not finite leave the rollout undecided: it is counted and stays out of its group's mean; it
-is never 0 or 1 by accident. Lengths are in tokens. No torch.
+is never 0 or 1 by accident. No torch.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from open_rs.errors import InputError
-from open_rs.grade import Grade
 from open_rs.plugins import load_function
-from open_rs.problems import Problem
-from open_rs.recipe import CosineReward, CustomReward, OverlongReward, RewardSpec
+from open_rs.recipe import CosineReward, CustomReward, OverlongReward, RewardSpec, Weight
 from open_rs.rollout.protocol import Rollout, RolloutGroup
+from open_rs.train import reward_functions
+from open_rs.train.isolation import IsolatedFailure, IsolatedFunction, sees_group
 
-RewardFunction = Callable[[Rollout, Problem], float | None]
+RewardFunction = Callable[..., float | None]
 
 # `metrics.reward_metrics` says these of the sum, as reward/mean: no part may be called so
 TAKEN_NAMES = ("mean", "std", "undecided_frac")
+REPORTED_ROWS = 20  # undecided rollouts that a report names; it counts them all
 
 
 class Reward(NamedTuple):
     """A reward ready for use; `name` is its key in `reward_breakdown` and in the metrics."""
 
     name: str
-    weight: float
+    weight: Weight
     function: RewardFunction
+    sees_group: bool = False  # called with the keyword `group`
 
 
-@dataclass(frozen=True)
+@dataclass
 class ScoreReport:
-    """What scoring could not decide; `first_error` says what the first failing reward did."""
+    """What scoring says beside the rewards; `first_error` is what the first failing reward did."""
 
-    undecided: int
-    first_error: str | None
-
-
-def accuracy_reward(rollout: Rollout, problem: Problem) -> float | None:
-    """1 if the answer is correct, 0 if wrong or missing, None if the grader could not decide."""
-    grade = grade_of(rollout)
-    return float(grade.correct) if grade.decided else None
+    undecided: int = 0
+    first_error: str | None = None
+    # of the first undecided rollouts: problem_id, sample, outcome of the grade
+    undecided_rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)  # by reward
+    weights: dict[str, float] = field(default_factory=dict)  # of this step, where scheduled
 
 
-def format_reward(rollout: Rollout, problem: Problem, *, template_opens_think: bool) -> float:
-    """1 if the whole completion is one closed, non-empty thought and then a non-empty answer.
-
-    `<think>`, thought, `</think>`, answer, with nothing before and each tag once. Where the chat
-    template ends the prompt with `<think>` (`template_opens_think`), the completion begins inside
-    the thought. Tags `<answer>` around the answer are welcome but are not an answer themselves.
-    """
-    text = rollout.completion.strip()
-    if not template_opens_think:
-        if not text.startswith("<think>"):
-            return 0.0
-        text = text.removeprefix("<think>")
-    if "<think>" in text or text.count("</think>") != 1:
-        return 0.0
-    thought, answer = text.split("</think>")
-    answer = answer.replace("<answer>", "").replace("</answer>", "")
-    return 1.0 if thought.strip() and answer.strip() else 0.0
+def weight_at(weight: Weight, step: int) -> float:
+    """The weight at a step: linear between the pairs [step, weight], constant before and after."""
+    if isinstance(weight, int | float):
+        return weight
+    steps, values = zip(*weight, strict=True)
+    return float(np.interp(step, steps, values))
 
 
-def cosine_reward(
-    rollout: Rollout,
-    problem: Problem,
-    *,
-    max_completion_tokens: int,
-    max_correct: float = 1.0,
-    min_correct: float = 0.5,
-    min_wrong: float = -0.5,
-    max_wrong: float = 0.0,
-    truncated: float | None = None,
-) -> float | None:
-    """end + (start - end) (1 + cos(pi L / L_max)) / 2, L in tokens, clamped to [0, L_max].
-
-    Correct: start = max_correct, end = min_correct. Wrong: start = min_wrong, end = max_wrong. So
-    shorter correct answers earn more and longer wrong ones lose less (arXiv 2502.03373, C.1). A
-    completion that was cut off earns `truncated` where that is set. None where undecided.
-    """
-    grade = grade_of(rollout)
-    if not grade.decided:
-        return None
-    if truncated is not None and rollout.finish_reason == "length":
-        return truncated
-    progress = min(len(rollout.completion_ids) / max_completion_tokens, 1.0)
-    start, end = (max_correct, min_correct) if grade.correct else (min_wrong, max_wrong)
-    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def soft_overlong_penalty(
-    length: int, *, max_completion_tokens: int, overlong_buffer: int
-) -> float:
-    """0 up to L_max - buffer, then linear to -1 at L_max, -1 beyond; lengths in tokens.
-
-    DAPO's soft overlong punishment, arXiv 2503.14476, eq. 13.
-    """
-    over = length - (max_completion_tokens - overlong_buffer)
-    return -min(max(over / overlong_buffer, 0.0), 1.0)
-
-
-def overlong_reward(
-    rollout: Rollout, problem: Problem, *, max_completion_tokens: int, overlong_buffer: int
-) -> float:
-    """`soft_overlong_penalty` of the completion's tokens."""
-    return soft_overlong_penalty(
-        len(rollout.completion_ids),
-        max_completion_tokens=max_completion_tokens,
-        overlong_buffer=overlong_buffer,
-    )
-
-
-def grade_of(rollout: Rollout) -> Grade:
-    """The grade, which must be there before any reward is asked for."""
-    if rollout.grade is None:
-        raise ValueError("the rollout has no grade; grade before scoring")
-    return rollout.grade
+@contextmanager
+def open_rewards(
+    specs: Iterable[RewardSpec], *, max_completion_tokens: int, template_opens_think: bool
+) -> Iterator[list[Reward]]:
+    """`build_rewards`, with the processes of isolated rewards started, and ended at the end."""
+    with ExitStack() as stack:
+        rewards = build_rewards(
+            specs,
+            max_completion_tokens=max_completion_tokens,
+            template_opens_think=template_opens_think,
+        )
+        for reward in rewards:
+            if isinstance(reward.function, IsolatedFunction):
+                stack.enter_context(reward.function)
+        yield rewards
 
 
 def build_rewards(
@@ -127,69 +82,103 @@ def build_rewards(
     """The functions that the recipe names. InputError on a bad plug-in or name."""
     rewards = [build_reward(spec, max_completion_tokens, template_opens_think) for spec in specs]
     names = [reward.name for reward in rewards]
+    taken = {*TAKEN_NAMES, *(f"{one.name}_weight" for one in rewards if is_scheduled(one))}
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two rewards are named {name!r}; remove one or rename its function")
-        if name in TAKEN_NAMES:
-            raise InputError(f"reward/{name} is a metric of the whole reward; rename the function")
+        if name in taken:
+            raise InputError(f"reward/{name} is another metric; rename the function")
     return rewards
 
 
 def build_reward(
     spec: RewardSpec, max_completion_tokens: int, template_opens_think: bool
 ) -> Reward:
-    """One spec as a function."""
-    function: RewardFunction
+    """One spec as a function: its settings by keyword, and what the run alone knows."""
     if isinstance(spec, CustomReward):
+        name = spec.function.partition(":")[2]
+        if spec.isolated:
+            isolated = IsolatedFunction(spec.function, timeout_s=spec.timeout_s)
+            return Reward(name, spec.weight, isolated, sees_group=True)
         function = load_function(spec.function)
-        return Reward(spec.function.partition(":")[2], spec.weight, function)
-    if isinstance(spec, CosineReward):
-        values = spec.model_dump(exclude={"type", "weight"})
-        function = partial(cosine_reward, max_completion_tokens=max_completion_tokens, **values)
-    elif isinstance(spec, OverlongReward):
+        return Reward(name, spec.weight, function, sees_group(function))
+    settings = spec.model_dump(exclude={"type", "weight"})
+    if isinstance(spec, CosineReward | OverlongReward):
+        settings["max_completion_tokens"] = max_completion_tokens
+    if isinstance(spec, OverlongReward):
         buffer = spec.overlong_buffer or max(1, max_completion_tokens // 5)
         if buffer > max_completion_tokens:
             raise InputError(
                 f"overlong_buffer is {buffer}, above max_completion_tokens "
                 f"{max_completion_tokens}; lower it"
             )
-        function = partial(
-            overlong_reward, max_completion_tokens=max_completion_tokens, overlong_buffer=buffer
-        )
-    elif spec.type == "format":
-        function = partial(format_reward, template_opens_think=template_opens_think)
-    else:
-        function = accuracy_reward
-    return Reward(spec.type, spec.weight, function)
+        settings["overlong_buffer"] = buffer
+    if spec.type == "format":
+        settings["template_opens_think"] = template_opens_think
+    shipped = getattr(reward_functions, f"{spec.type}_reward")
+    return Reward(spec.type, spec.weight, partial(shipped, **settings), sees_group(shipped))
 
 
-def score(groups: Iterable[RolloutGroup], rewards: Sequence[Reward]) -> ScoreReport:
-    """Fill `reward_breakdown` (unweighted) and `reward` (the weighted sum) of every rollout.
+def is_scheduled(reward: Reward) -> bool:
+    """Whether the weight changes with the step."""
+    return not isinstance(reward.weight, int | float)
+
+
+def score(groups: Iterable[RolloutGroup], rewards: Sequence[Reward], step: int = 1) -> ScoreReport:
+    """Fill `reward_breakdown` (unweighted) and `reward` (the sum by the weights of `step`) of every
+    rollout.
 
     `reward` is None where a part with non-zero weight could not be decided, or the sum overflows.
     """
-    undecided, first_error = 0, None
+    weights = {reward.name: weight_at(reward.weight, step) for reward in rewards}
+    report = ScoreReport(
+        seconds={reward.name: 0.0 for reward in rewards},
+        weights={one.name: weights[one.name] for one in rewards if is_scheduled(one)},
+    )
     for group in groups:
         for rollout in group.rollouts:
             rollout.reward_breakdown = {}
             for reward in rewards:
-                value, error = evaluate(reward, rollout, group.problem)
+                started = time.perf_counter()
+                value, error = evaluate(reward, rollout, group)
+                report.seconds[reward.name] += time.perf_counter() - started
                 rollout.reward_breakdown[reward.name] = value
-                first_error = first_error or error
-            rollout.reward = weighted_sum(rollout.reward_breakdown, rewards)
+                report.first_error = report.first_error or error
+            rollout.reward = weighted_sum(rollout.reward_breakdown, weights)
             if rollout.reward is not None and not math.isfinite(rollout.reward):
-                first_error = first_error or f"the weighted sum of rewards is {rollout.reward}"
+                report.first_error = report.first_error or (
+                    f"the weighted sum of rewards is {rollout.reward} on {row_name(rollout, group)}"
+                )
                 rollout.reward = None
-            undecided += rollout.reward is None
-    return ScoreReport(undecided, first_error)
+            if rollout.reward is None:
+                note_undecided(report, rollout, group)
+    return report
 
 
-def evaluate(reward: Reward, rollout: Rollout, problem: Problem) -> tuple[float | None, str | None]:
+def note_undecided(report: ScoreReport, rollout: Rollout, group: RolloutGroup) -> None:
+    """Count a rollout without a reward, and name it where there is room."""
+    report.undecided += 1
+    if len(report.undecided_rows) < REPORTED_ROWS:
+        outcome = rollout.grade.outcome if rollout.grade else None
+        row = {"problem_id": group.problem.id, "sample": rollout.sample, "outcome": outcome}
+        report.undecided_rows.append(row)
+
+
+def row_name(rollout: Rollout, group: RolloutGroup) -> str:
+    return f"problem {group.problem.id}, sample {rollout.sample}"
+
+
+def evaluate(
+    reward: Reward, rollout: Rollout, group: RolloutGroup
+) -> tuple[float | None, str | None]:
     """(value, None), (None, None) where the reward abstains, (None, what went wrong) else."""
-    where = f"reward {reward.name!r} on problem {problem.id}, sample {rollout.sample}"
+    where = f"reward {reward.name!r} on {row_name(rollout, group)}"
+    seen = {"group": group} if reward.sees_group else {}
     try:
-        returned = reward.function(rollout, problem)
+        returned = reward.function(rollout, group.problem, **seen)
         value = None if returned is None else float(returned)
+    except IsolatedFailure as failure:
+        return None, f"{where} {failure}"
     except Exception as error:  # the user's code may raise anything; it is counted and reported
         return None, f"{where} raised {type(error).__name__}: {error}"
     if value is not None and not math.isfinite(value):
@@ -197,14 +186,14 @@ def evaluate(reward: Reward, rollout: Rollout, problem: Problem) -> tuple[float 
     return value, None
 
 
-def weighted_sum(breakdown: dict[str, float | None], rewards: Sequence[Reward]) -> float | None:
+def weighted_sum(breakdown: dict[str, float | None], weights: dict[str, float]) -> float | None:
     """sum_k weight_k part_k over the parts that weigh, None if one of them is undecided."""
     total = 0.0
-    for reward in rewards:
-        part = breakdown[reward.name]
-        if reward.weight == 0:
+    for name, weight in weights.items():
+        part = breakdown[name]
+        if weight == 0:
             continue
         if part is None:
             return None
-        total += reward.weight * part
+        total += weight * part
     return total

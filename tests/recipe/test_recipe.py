@@ -278,7 +278,8 @@ def test_kinds_by_their_type():
         {"rewards": [{"type": "cosin"}]},
     )
     refuse(
-        r'rewards.1: type "zzz" unknown; known: accuracy, format, cosine, overlong, custom',
+        r'rewards.1: type "zzz" unknown; known: accuracy, format, cosine, overlong, repetition, '
+        r"language, group_length, custom",
         {"rewards": [{"type": "format"}, {"type": "zzz"}]},
     )
     refuse(r"rewards.0: needs a type; known: accuracy", {"rewards": [{"weight": 1}]})

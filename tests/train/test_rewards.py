@@ -19,15 +19,13 @@ from open_rs.recipe import (
     OverlongReward,
 )
 from open_rs.rollout.protocol import Rollout, RolloutGroup
-from open_rs.train.rewards import (
-    Reward,
+from open_rs.train.reward_functions import (
     accuracy_reward,
-    build_rewards,
     cosine_reward,
     format_reward,
-    score,
     soft_overlong_penalty,
 )
+from open_rs.train.rewards import Reward, build_rewards, score
 
 PROBLEM = Problem("p", "1 + 1", "2")
 UNDECIDED = ["bad_gold", "timeout", "error"]
