@@ -22,6 +22,7 @@ from open_rs.rollout.sampling import draw
 ENDED, ENDER, BROKEN = 1, 2, 4  # EOS; a token that may complete a stop string; logits not finite
 LENGTH_BLOCK = 16  # attention lengths are rounded up to a multiple of this
 CHECKED_ROWS = 4  # on which a decoder has to agree with the module
+CHECKED_POSITION = 8  # ... and the least position at which: attention at 0 hides most errors
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,14 @@ class Slots:
     def _logits(self, n: int) -> Tensor:
         """Logits [n, V] of the next token of every live row.
 
-        The first step also asks the module's own forward about a few rows; a decoder that says
-        something else is dropped.
+        A decoder is used once it has agreed with the module's own forward on a few rows that have
+        something to attend to; one that says something else is dropped.
         """
-        if self.decoder is None:
+        few = min(n, CHECKED_ROWS)
+        early = not self.decoder_checked and self.host_position[:few].min() < CHECKED_POSITION
+        if self.decoder is None or early:
             return self._module_logits(n)
         if not self.decoder_checked:
-            few = min(n, CHECKED_ROWS)
             expected = self._module_logits(few)
         mask = self._mask(n, self._begin(n))
         assert isinstance(mask, Tensor)  # `decoder_of` takes no model with two kinds of layer
