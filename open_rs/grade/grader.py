@@ -69,8 +69,9 @@ class Grader:
 
     def close(self, *, cancel: bool = False) -> None:
         """Answer what was submitted, or `cancel` it, and end the workers."""
-        if not self._closed:
-            self._closed = True
+        with self._lock:
+            was_closed, self._closed = self._closed, True
+        if not was_closed:
             self._pool.close(cancel=cancel)
 
     def __enter__(self) -> "Grader":

@@ -151,6 +151,8 @@ class WorkerPool:
     def __init__(self, workers: int, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # nothing enters the queue behind the marks of its end
+        self._closed = False
         self._threads = [
             threading.Thread(target=self._work, name=f"grader-{number}", daemon=True)
             for number in range(workers)
@@ -160,11 +162,16 @@ class WorkerPool:
 
     def submit(self, gold: str, answer: str) -> "Future[tuple[str, float]]":
         task = Task(gold, answer)
-        self._tasks.put(task)
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this Grader is closed")
+            self._tasks.put(task)
         return task.future
 
     def close(self, *, cancel: bool) -> None:
         """Finish what is queued, or cancel it; then end the workers."""
+        with self._lock:
+            self._closed = True
         while cancel:
             try:
                 task = self._tasks.get_nowait()
@@ -191,7 +198,7 @@ class WorkerPool:
                     started = time.monotonic()
                     outcome = process.judge(task.gold, task.answer, self._timeout_s)
                     break
-                except (WorkerDied, TimeoutError, OSError):
+                except Exception:  # whatever it was, the next pair finds a live thread
                     if process is not None:
                         process.kill()
                     process = None

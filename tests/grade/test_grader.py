@@ -1,14 +1,17 @@
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from open_rs.grade import Grader
+from open_rs.grade.pool import WorkerProcess
 
 
 def worker_pids(parent: int) -> list[int]:
@@ -95,6 +98,44 @@ def test_a_closed_grader_says_so():
     closed.close()
     with pytest.raises(RuntimeError, match="closed"):
         closed.submit(r"\boxed{1}", "1")
+
+
+def test_a_pair_that_comes_while_the_grader_closes_is_refused_or_answered():
+    late = Grader()
+    late._pool.close(cancel=False)  # between the check of submit and the queue
+    with pytest.raises(RuntimeError, match="closed"):
+        late.submit(needs_algebra(1), r"\sqrt{6}")
+    racing, futures = Grader(), []
+
+    def submit():
+        with contextlib.suppress(RuntimeError):
+            for n in range(100_000):
+                futures.append(racing.submit(needs_algebra(n), r"\sqrt{6}"))
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    while not futures:
+        os.sched_yield()
+    racing.close(cancel=True)
+    thread.join()
+    assert all(future.done() for future in futures)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_worker_that_fails_in_an_unknown_way_costs_one_pair_at_most(monkeypatch, failures):
+    left = [ValueError("not JSON")] * failures
+    judge = WorkerProcess.judge
+
+    def failing(process, *request):
+        if left:
+            raise left.pop()
+        return judge(process, *request)
+
+    monkeypatch.setattr(WorkerProcess, "judge", failing)
+    with Grader(timeout_s=30.0) as fresh:
+        futures = [fresh.submit(needs_algebra(n), r"\sqrt{6}") for n in (1, 2)]
+        outcomes = [future.result(timeout=60).outcome for future in futures]
+    assert outcomes == ["correct" if failures == 1 else "error", "correct"]
 
 
 def test_making_a_grader_is_cheap():
