@@ -43,8 +43,6 @@ def main() -> None:
         stop(error, 2)
     except GuardStop as error:
         stop(error, 3)
-    except KeyboardInterrupt:
-        stop("interrupted; a run goes on with open-rs train --resume RUN", 130)
 
 
 def stop(reason: object, status: int) -> None:
@@ -309,13 +307,8 @@ def curate_stage(recipe: "Recipe", run: "RunFolder") -> dict[str, Any]:
     from open_rs.curate import curate as curate_problems
     from open_rs.runs import Ledger
 
-    def sampler() -> Any:
-        from open_rs.rollout.build import open_sampler
-
-        return open_sampler(recipe)
-
     with Ledger(run.ledger).phase("curate"):
-        return curate_problems(recipe, run.curated, open_sampler=sampler)
+        return curate_problems(recipe, run.curated)
 
 
 def plan_stage(recipe: "Recipe", run: "RunFolder") -> dict[str, Any]:
@@ -331,7 +324,10 @@ def plan_stage(recipe: "Recipe", run: "RunFolder") -> dict[str, Any]:
 def train_stage(recipe: "Recipe", run: "RunFolder") -> None:
     from open_rs.train.loop import train as train_loop
 
-    train_loop(recipe, run)
+    try:
+        train_loop(recipe, run)
+    except KeyboardInterrupt:
+        stop(f"interrupted; go on with open-rs train --resume {run.path}", 130)
 
 
 def say_plan(made: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Load, build and save a causal LM and its tokenizer; device, dtype, LoRA."""
 
 import hashlib
+from contextlib import AbstractContextManager, nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,13 @@ def training_model(recipe: ModelRecipe) -> ModelRecipe:
     if recipe.dtype == "auto" and recipe.lora is None:
         return recipe.model_copy(update={"dtype": "float32"})
     return recipe
+
+
+def mixed_precision(recipe: ModelRecipe) -> AbstractContextManager[Any]:
+    """bfloat16 arithmetic over float32 weights on CUDA; nothing on CPU or where a dtype was set."""
+    if pick_device(recipe).type == "cuda" and recipe.dtype == "auto":
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
 
 
 def load_tokenizer(recipe: ModelRecipe) -> Any:
@@ -121,7 +129,10 @@ def _from_pretrained(auto_class: Any, recipe: ModelRecipe, **settings: Any) -> A
 
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Copy the weights of a saved folder into `model`, in place: an optimizer keeps its tensors."""
-    saved = AutoModelForCausalLM.from_pretrained(folder, dtype=next(model.parameters()).dtype)
+    remote = type(model).__module__.startswith("transformers_modules")  # allowed when it was loaded
+    saved = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=next(model.parameters()).dtype, trust_remote_code=remote
+    )
     model.load_state_dict(saved.state_dict())
 
 
@@ -150,16 +161,34 @@ def context_length(model: nn.Module) -> int | None:
     return getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
 
 
-def check_context(model: nn.Module, prompt_tokens: int, max_completion_tokens: int) -> None:
+def check_context(
+    model: nn.Module, prompt_tokens: int, max_completion_tokens: int, *, section: str = "rollout"
+) -> None:
     """Refuse a completion budget that cannot fit behind the longest prompt."""
     limit = context_length(model)
     if limit is not None and prompt_tokens + max_completion_tokens > limit:
         fitting = max(limit - prompt_tokens, 0)
         raise InputError(
-            f"rollout.max_completion_tokens = {max_completion_tokens}: with a prompt of "
+            f"{section}.max_completion_tokens = {max_completion_tokens}: with a prompt of "
             f"{prompt_tokens} tokens this exceeds the model's context of {limit}; at most "
             f"{fitting} fit"
         )
+
+
+def local_model(recipe: ModelRecipe, path: str) -> ModelRecipe:
+    """The same device and dtype for another model, such as a checkpoint of the run; for the
+    recipe's own path its own revision, so that a base is scored as it was trained from.
+    """
+    changes: dict[str, Any] = {"path": path, "lora": None}
+    if path != recipe.path:
+        changes["revision"] = None
+    return recipe.model_copy(update=changes)
+
+
+def model_hash(recipe: ModelRecipe) -> str:
+    """What identifies the weights: a hash of the folder's content, or hub id and revision."""
+    found = folder_hash(recipe.path)
+    return f"{found}@{recipe.revision}" if found == recipe.path and recipe.revision else found
 
 
 def folder_hash(path: str) -> str:

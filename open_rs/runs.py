@@ -76,18 +76,24 @@ class RunFolder:
 
 
 def open_run(path: Path, recipe: Recipe) -> RunFolder:
-    """The run folder at `path` for `recipe`; one that already holds another recipe is refused."""
+    """The run folder at `path` for `recipe`; one in which another recipe was trained is refused.
+
+    Until training starts a recipe can still be corrected: the new one and a new plan take the place
+    of the old ones. What curation wrote checks for itself whether it still fits.
+    """
     run = RunFolder(path)
     resolved = recipe.model_dump(mode="json")
     if run.recipe.exists():
         held = read_json(run.recipe)
-        if held != resolved:
+        if held == resolved:
+            return run
+        if run.metrics.exists():
             differing = ", ".join(sorted(different_keys(held, resolved))[:5])
             raise InputError(
                 f"{path}: already holds a run of another recipe (different: {differing}); "
                 "give another name or --out, or remove the folder"
             )
-        return run
+        run.plan.unlink(missing_ok=True)
     write_json(run.recipe, resolved)
     return run
 
@@ -135,11 +141,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
         ) from error
-    fsync_folder(path.parent)
+    fsync_path(path.parent)
 
 
-def fsync_folder(path: Path) -> None:
-    """Make a rename inside `path` survive a power cut."""
+def fsync_path(path: Path) -> None:
+    """Make what a file holds, or a rename inside a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -306,8 +312,18 @@ def package_version(package: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """The commit of the working tree that holds this package; None for an installed copy."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    """The commit of the working tree that holds this package; None for an installed copy, in
+    whatever repository its environment may lie.
+    """
+    here = Path(__file__)
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return None
+    return _git(here.parent, "rev-parse", "HEAD")
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git prints, None where it is not there or fails."""
+    command = ["git", "-C", str(folder), *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):

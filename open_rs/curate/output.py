@@ -135,13 +135,13 @@ def grading_key(recipe: Recipe) -> Row:
 
 def sampling_settings(recipe: Recipe) -> Row:
     """What decides the completions of a pass-rate filter beside the prompt: weights and noise."""
-    from open_rs.models import folder_hash  # torch: but a pass rate needs it anyway
+    from open_rs.models import model_hash  # torch: but a pass rate needs it anyway
 
     rollout = recipe.rollout.model_dump(
         mode="json", exclude={"max_slots", "prompts_per_step", "group_size"}
     )
     return {
-        "model_sha256": folder_hash(recipe.model.path),
+        "model_sha256": model_hash(recipe.model),
         "revision": recipe.model.revision,
         "dtype": recipe.model.dtype,
         "seed": recipe.seed,

@@ -4,7 +4,14 @@ from dataclasses import asdict
 from typing import Any
 
 from open_rs.errors import InputError
-from open_rs.models import add_lora, check_context, load_model, load_tokenizer, training_model
+from open_rs.models import (
+    add_lora,
+    check_context,
+    load_model,
+    load_tokenizer,
+    mixed_precision,
+    training_model,
+)
 from open_rs.plan.memory import ModelShape, memory_bytes
 from open_rs.plan.probe import Probe, run_probe
 from open_rs.problems import load_problems
@@ -29,15 +36,15 @@ def make_plan(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
             )
         longest = max(len(prompt.prompt_ids) for prompt in prompts)
         check_context(model, longest, recipe.rollout.max_completion_tokens)
-        probe = run_probe(recipe, sampler.engine, model, prompts)
-    plan = forecast(recipe, probe, num_problems=len(prompts), held_out=held_out_sizes(recipe))
+        with mixed_precision(recipe.model):
+            probe = run_probe(recipe, sampler.engine, model, prompts)
+    held_out = held_out_sizes(recipe)
+    plan = forecast(recipe, probe, num_problems=len(prompts), held_out=held_out)
     plan["memory_bytes"] = memory_bytes(
         model_shape(model),
         micro_batch_tokens=recipe.train.micro_batch_tokens,
-        slots=min(
-            recipe.rollout.max_slots, recipe.rollout.prompts_per_step * recipe.rollout.group_size
-        ),
-        row_tokens=longest + recipe.rollout.max_completion_tokens,
+        slots=min(recipe.rollout.max_slots, most_rows(recipe, held_out)),
+        row_tokens=longest + max(recipe.rollout.max_completion_tokens, recipe.evaluation_cap),
         with_reference=bool(recipe.loss.kl_coef) and recipe.model.lora is None,
         gradient_checkpointing=recipe.train.gradient_checkpointing,
     )
@@ -51,19 +58,28 @@ def held_out_sizes(recipe: Recipe) -> dict[str, int]:
     return {name: len(load_problems(source)) if source else 0 for name, source in sets.items()}
 
 
+def most_rows(recipe: Recipe, held_out: dict[str, int]) -> int:
+    """Completions of the largest call of the engine."""
+    return max(
+        recipe.rollout.prompts_per_step * recipe.rollout.group_size,
+        held_out["validation"] * recipe.evaluate.validation_samples,
+        held_out["test"] * recipe.evaluate.num_samples,
+    )
+
+
 def forecast(
     recipe: Recipe, probe: Probe, *, num_problems: int, held_out: dict[str, int]
 ) -> dict[str, Any]:
     """Counts follow from the recipe; seconds are counts over the probe's rates.
 
-    Where the probe could not see completions end, they are taken to run to the cap: the forecast is
-    then an upper bound, and says so.
+    Completions that the probe did not see end are taken to run to the cap: the forecast is then an
+    upper bound, and says so.
     """
     rollout, train, evaluate = recipe.rollout, recipe.train, recipe.evaluate
     batches = train.num_steps // train.updates_per_batch
     prompts = batches * rollout.prompts_per_step
     completions = prompts * rollout.group_size
-    length = probe.mean_completion_tokens or float(rollout.max_completion_tokens)
+    length = probe.mean_completion_tokens
     scored = 1 + -(-train.num_steps // evaluate.every) if held_out["validation"] else 0
     evaluated = scored * held_out["validation"] * evaluate.validation_samples
     evaluated += 2 * held_out["test"] * evaluate.num_samples
@@ -81,7 +97,7 @@ def forecast(
         "completions": completions,
         "evaluation_completions": evaluated,
         "completion_tokens": round((completions + evaluated) * length),
-        "completion_tokens_are": "expected" if probe.mean_completion_tokens else "at most",
+        "completion_tokens_are": "expected" if probe.ended_frac == 1 else "at most",
         "seconds": seconds | {"total": sum(seconds.values())},
         "probe": asdict(probe),
     }
@@ -118,7 +134,20 @@ def findings(recipe: Recipe, plan: dict[str, Any], too_long: int) -> list[str]:
         found.append("evaluate.num_samples = 1: one sample a problem makes wide intervals")
     if plan["completion_tokens_are"] == "at most":
         cap = recipe.rollout.max_completion_tokens
-        found.append(f"most completions outlast the probe: times are for all at the cap of {cap}")
+        cut = 1 - plan["probe"]["ended_frac"]
+        found.append(
+            f"{cut:.0%} of the probe's completions were cut off and count as {cap} tokens each: "
+            "tokens and times are upper bounds"
+        )
+    wanted = recipe.rollout.prompts_per_step
+    if plan["problems"] < wanted:
+        found.append(
+            f"rollout.prompts_per_step = {wanted}: there are {plan['problems']} problems, so a "
+            "batch holds no more"
+        )
+    if recipe.loss.dynamic_sampling:
+        most = 1 + recipe.loss.max_refills
+        found.append(f"loss.dynamic_sampling: rollouts may cost up to {most} times the forecast")
     if recipe.loss.kl_coef and recipe.model.lora is None:
         found.append("loss.kl_coef is above 0: a frozen copy of the model is held in memory")
     return found

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,7 +22,8 @@ class Probe:
     rollout_tokens_per_s: float
     update_tokens_per_s: float
     mean_prompt_tokens: float
-    mean_completion_tokens: float | None  # None: most were still going on at the probe's cap
+    mean_completion_tokens: float  # what the probe cut off counts as the recipe's cap
+    ended_frac: float  # of the probe's completions; below 1 the mean is an upper bound
     seconds: float
 
 
@@ -32,26 +33,29 @@ def run_probe(recipe: Recipe, engine: Engine, model: Any, prompts: Sequence[Prom
     batch = prompts[: recipe.rollout.prompts_per_step]
     params = training_params(recipe)
     cap = min(params.max_completion_tokens, PROBE_TOKENS)
-    short = type(params)(**{**vars(params), "max_completion_tokens": cap})
+    short = replace(params, max_completion_tokens=cap)
     settings: dict[str, Any] = {
         "group_size": recipe.rollout.group_size,
         "seed": recipe.seed,
         "step": -2,  # a stream of its own: nothing that the run samples
     }
     engine.generate(
-        batch[:1], params=type(params)(**{**vars(params), "max_completion_tokens": 2}), **settings
+        batch[:1], params=replace(params, max_completion_tokens=2), **settings
     )  # warm-up
     groups = engine.generate(batch, params=short, **settings)
     assert engine.stats is not None
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    ended = sum(rollout.finish_reason == "stop" for rollout in rollouts)
-    known = ended >= 0.9 * len(rollouts) or cap == params.max_completion_tokens
-    mean = engine.stats.completion_tokens / len(rollouts)
+    ended = [
+        r for r in rollouts if r.finish_reason == "stop" or cap == params.max_completion_tokens
+    ]
+    tokens = sum(len(rollout.completion_ids) for rollout in ended)
+    tokens += (len(rollouts) - len(ended)) * params.max_completion_tokens
     return Probe(
         rollout_tokens_per_s=engine.stats.completion_tokens / engine.stats.seconds,
         update_tokens_per_s=update_rate(model, groups),
         mean_prompt_tokens=sum(len(prompt.prompt_ids) for prompt in prompts) / len(prompts),
-        mean_completion_tokens=mean if known else None,
+        mean_completion_tokens=tokens / len(rollouts),
+        ended_frac=len(ended) / len(rollouts),
         seconds=time.perf_counter() - started,
     )
 
@@ -70,6 +74,8 @@ def update_rate(model: Any, groups: Sequence[RolloutGroup]) -> float:
     model.train()
     started = time.perf_counter()
     model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    if ids.is_cuda:
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - started
     model.zero_grad(set_to_none=True)
     model.eval()

@@ -83,7 +83,6 @@ class DataRecipe(Section):
 class RolloutRecipe(Section):
     """Sampling in training; curation and evaluation use the same engine."""
 
-    engine: Literal["native"] = Field("native", description="which rollout engine")
     group_size: int = Field(
         8, ge=2, description="completions per prompt (G); an advantage compares within a group"
     )

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from open_rs.grade import Grader
-from open_rs.models import load_model, load_tokenizer
+from open_rs.models import load_model, load_tokenizer, local_model
 from open_rs.prompts import Prompter
-from open_rs.recipe import ModelRecipe, Recipe
+from open_rs.recipe import Recipe
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.native import NativeEngine
 from open_rs.rollout.protocol import SamplingParams
@@ -37,11 +37,6 @@ def open_sampler(
     grade = recipe.grade
     with Grader(workers=grade.workers, timeout_s=grade.timeout_s) as grader:
         yield GradedSampler(engine, grader, prompter)
-
-
-def local_model(recipe: ModelRecipe, path: str) -> ModelRecipe:
-    """The same device and dtype for another model, such as a checkpoint of the run."""
-    return recipe.model_copy(update={"path": path, "revision": None, "lora": None})
 
 
 def training_params(recipe: Recipe) -> SamplingParams:

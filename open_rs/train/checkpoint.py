@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from open_rs.errors import InputError
 from open_rs.models import load_weights
-from open_rs.runs import RunFolder, fsync_folder, read_json, sha256, write_json
+from open_rs.runs import RunFolder, fsync_path, read_json, sha256, write_json
 
 MANIFEST = "manifest.json"
 
@@ -60,7 +60,7 @@ def save_checkpoint(
         if final.exists():  # left by a run that was taken back to an earlier step
             shutil.rmtree(final)
         os.rename(temporary, final)
-        fsync_folder(final.parent)
+        fsync_path(final.parent)
     except (OSError, SafetensorError, InputError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         newest = next(iter(checkpoint_steps(run)), None)
@@ -154,7 +154,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 def _fsync_tree(folder: Path) -> None:
     for path in [folder, *folder.rglob("*")]:
-        fsync_folder(path)
+        fsync_path(path)
 
 
 def damage(folder: Path) -> str | None:

@@ -12,11 +12,11 @@ import torch
 from open_rs.errors import GuardStop
 from open_rs.evaluate.records import is_finished, total_tokens
 from open_rs.evaluate.run import evaluate_model
-from open_rs.models import folder_hash
+from open_rs.models import local_model, model_hash
 from open_rs.recipe import Recipe
 from open_rs.rollout.build import evaluation_params, training_params
-from open_rs.rollout.protocol import RolloutGroup
-from open_rs.runs import RunFolder, append_jsonl, log_event, read_metrics
+from open_rs.rollout.protocol import Rollout, RolloutGroup
+from open_rs.runs import RunFolder, append_jsonl, fsync_path, log_event, read_metrics
 from open_rs.train.batches import MicroBatch, Row, make_batches
 from open_rs.train.checkpoint import save_checkpoint
 from open_rs.train.grpo import group_advantages
@@ -129,8 +129,13 @@ def scored_groups(
     advantages = group_advantages(rewards, scale=recipe.loss.advantage_scale)  # [P, G]
     for group, row in zip(groups, advantages.tolist(), strict=True):
         for rollout, advantage in zip(group.rollouts, row, strict=True):
-            rollout.advantage = advantage
+            rollout.advantage = 0.0 if is_masked(rollout, recipe) else advantage
     return groups, report
+
+
+def is_masked(rollout: Rollout, recipe: Recipe) -> bool:
+    """Whether a rollout counts in its group's mean but is left out of the loss."""
+    return recipe.loss.mask_truncated and rollout.finish_reason == "length"
 
 
 def training_batches(training: Training, groups: list[RolloutGroup]) -> list[MicroBatch]:
@@ -142,8 +147,7 @@ def training_batches(training: Training, groups: list[RolloutGroup]) -> list[Mic
         Row(group.prompt_ids, rollout.completion_ids, rollout.engine_logprobs, rollout.advantage)
         for group in groups
         for rollout in group.rollouts
-        if rollout.reward is not None
-        and not (recipe.loss.mask_truncated and rollout.finish_reason == "length")
+        if rollout.reward is not None and not is_masked(rollout, recipe)
     ]
     batches = make_batches(
         rows,
@@ -154,7 +158,8 @@ def training_batches(training: Training, groups: list[RolloutGroup]) -> list[Mic
         pad_id=training.tokenizer.pad_token_id or 0,
     )
     if recipe.loss.kl_coef:
-        add_reference_logprobs(training, batches)
+        with training.ledger.phase("reference", training.state.step + 1):
+            add_reference_logprobs(training, batches)
     return batches
 
 
@@ -208,6 +213,7 @@ def learn(
 
 
 def save(training: Training) -> None:
+    fsync_path(training.run.metrics)  # a checkpoint never outlives the metrics of its own step
     with training.ledger.phase("save", training.state.step):
         save_checkpoint(
             training.run,
@@ -222,8 +228,9 @@ def save(training: Training) -> None:
 def validate(training: Training, view: TrainView) -> None:
     """Score the validation set where it is due and not yet done; step 0 is the start."""
     recipe, run, step = training.recipe, training.run, training.state.step
-    scored = any("validation/pass@1" in row for row in read_metrics(run) if row["step"] == step)
-    if scored or not score_is_due(step, recipe):
+    if not score_is_due(step, recipe):
+        return
+    if any("validation/pass@1" in row for row in read_metrics(run) if row["step"] == step):
         return
     weights = str(run.checkpoint(step)) if step else recipe.model.path
     name = f"validation-{step:06d}"
@@ -240,7 +247,7 @@ def validate(training: Training, view: TrainView) -> None:
             model=weights,
             step=step,
             confidence=recipe.evaluate.confidence,
-            model_sha256=folder_hash(weights),
+            model_sha256=model_hash(local_model(recipe.model, weights)),
         )
         figures["tokens"] = 0 if held else total_tokens(summary)
     found = summary["scores"]["pass@1"]

@@ -1,7 +1,9 @@
 """What the training loop works with: built from a recipe, restored from a checkpoint."""
 
+import hashlib
+import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -11,25 +13,28 @@ from torch import nn
 
 from open_rs.console import say
 from open_rs.errors import InputError
+from open_rs.evaluate.records import problems_hash
 from open_rs.models import (
     add_lora,
     check_context,
-    folder_hash,
     load_model,
     load_tokenizer,
-    pick_device,
+    mixed_precision,
+    model_hash,
     training_model,
 )
-from open_rs.problems import Problem, load_problems, refuse_overlap
-from open_rs.recipe import ModelRecipe, Recipe
+from open_rs.problems import Problem, load_problems, problem_lines, refuse_overlap
+from open_rs.recipe import Recipe
 from open_rs.rollout.build import open_sampler
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt
 from open_rs.runs import (
     Ledger,
     RunFolder,
+    different_keys,
     environment,
     log_event,
+    read_json,
     training_source,
     truncate_log,
     write_json,
@@ -92,6 +97,7 @@ def open_training(recipe: Recipe, run: RunFolder) -> Iterator[Training]:
         longest = max(len(prompt.prompt_ids) for prompt in prompts)
         check_context(policy, longest, recipe.rollout.max_completion_tokens)
         held_out = load_held_out(recipe, [prompt.problem for prompt in prompts])
+        check_held_out(policy, recipe, sampler, held_out)
         training = Training(
             recipe=recipe,
             run=run,
@@ -106,17 +112,10 @@ def open_training(recipe: Recipe, run: RunFolder) -> Iterator[Training]:
             rewards=rewards,
             state=TrainState(),
             ledger=Ledger(run.ledger),
-            autocast=mixed_precision(policy, recipe.model),
+            autocast=mixed_precision(recipe.model),
         )
         start_or_resume(training)
         yield training
-
-
-def mixed_precision(policy: nn.Module, recipe: ModelRecipe) -> AbstractContextManager[Any]:
-    """bfloat16 arithmetic over float32 weights on CUDA; nothing on CPU or where a dtype was set."""
-    if pick_device(recipe).type == "cuda" and recipe.dtype == "auto":
-        return torch.autocast("cuda", torch.bfloat16)
-    return nullcontext()
 
 
 def frozen_copy(policy: nn.Module) -> nn.Module:
@@ -157,12 +156,23 @@ def load_held_out(recipe: Recipe, train: list[Problem]) -> dict[str, list[Proble
     return sets
 
 
+def check_held_out(
+    policy: Any, recipe: Recipe, sampler: GradedSampler, held_out: dict[str, list[Problem]]
+) -> None:
+    """A score that cannot be taken is refused before training, not after it."""
+    for problems in held_out.values():
+        prompts, _ = sampler.prompter.encode_all(problems)
+        longest = max((len(prompt.prompt_ids) for prompt in prompts), default=0)
+        check_context(policy, longest, recipe.evaluation_cap, section="evaluate")
+
+
 def start_or_resume(training: Training) -> None:
     """Put the newest intact checkpoint back, or note the start; take back what came after it."""
     run = training.run
     remove_leftovers(run)
     resumed = run.metrics.exists()
     if checkpoint_steps(run):
+        refuse_changed_inputs(training)
         step, skipped = newest_valid(run)
         for sentence in skipped:
             say(sentence)
@@ -171,25 +181,52 @@ def start_or_resume(training: Training) -> None:
         log_event(run, "resume", step, skipped=skipped)
         say(f"resuming after step {step}")
     elif resumed:
+        refuse_changed_inputs(training)
         log_event(run, "resume", 0, skipped=[])
         say("resuming from the start: the run was stopped before its first checkpoint")
     else:
         log_event(run, "start", 0)
         write_environment(training)
     truncate_log(run.metrics, training.state.step)
-    for file in sorted(run.rollouts(0).parent.glob("*.jsonl.gz")):
-        if int(file.name.partition(".")[0]) > training.state.step:
+    take_back(run, training.state.step)
+
+
+def take_back(run: RunFolder, step: int) -> None:
+    """Remove rollouts and validation scores of later steps, which will be made again."""
+    for file in run.rollouts(0).parent.glob("*.jsonl.gz"):
+        if int(file.name.partition(".")[0]) > step:
             file.unlink()
+    for folder in run.evaluation("").glob("validation-*"):
+        if int(folder.name.partition("-")[2]) > step:
+            shutil.rmtree(folder)
+
+
+def input_hashes(training: Training) -> dict[str, Any]:
+    """Model and data of the run. The order of the training problems counts: the stream reads it."""
+    problems = problem_lines(training.stream.problems).encode("utf-8")
+    data = {"train": hashlib.sha256(problems).hexdigest()}
+    if training.validation:
+        data["validation"] = problems_hash(training.validation)
+    return {"model_sha256": model_hash(training.recipe.model), "data_sha256": data}
+
+
+def refuse_changed_inputs(training: Training) -> None:
+    """A run goes on with the model and the data that it started with, or not at all."""
+    held = read_json(training.run.environment) if training.run.environment.exists() else {}
+    now = input_hashes(training)
+    changed = sorted(different_keys({key: held.get(key) for key in now}, now)) if held else []
+    if changed:
+        raise InputError(
+            f"{training.run.path}: {', '.join(changed)} differ from those that the run started "
+            "with; put model and data back, or start under another name"
+        )
 
 
 def write_environment(training: Training) -> None:
-    from open_rs.evaluate.records import problems_hash
-
-    recipe, run = training.recipe, training.run
-    data = {"train": problems_hash(training.stream.problems)}
-    if training.validation:
-        data["validation"] = problems_hash(training.validation)
+    hashes = input_hashes(training)
     facts = environment(
-        str(training.policy.device), data=data, model_hash=folder_hash(recipe.model.path)
+        str(training.policy.device),
+        data=hashes["data_sha256"],
+        model_hash=hashes["model_sha256"],
     )
-    write_json(run.environment, facts)
+    write_json(training.run.environment, facts)

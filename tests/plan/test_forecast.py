@@ -1,12 +1,17 @@
 """The forecast by hand: counts from the recipe, seconds from the probe, bytes from the shape."""
 
+import inspect
+
 import pytest
 
 from open_rs.plan.forecast import findings, forecast, make_plan
-from open_rs.plan.memory import ModelShape, memory_bytes
-from open_rs.plan.probe import Probe
+from open_rs.plan.memory import CHUNK_TOKENS, ModelShape, memory_bytes
+from open_rs.plan.probe import Probe, run_probe
+from open_rs.problems import Problem
 from open_rs.recipe import recipe_from_dict
+from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup
 from open_rs.runs import open_run, read_json
+from open_rs.train.logprobs import completion_logprobs
 
 RECIPE = {
     "data": {
@@ -23,6 +28,7 @@ PROBE = Probe(
     update_tokens_per_s=500.0,
     mean_prompt_tokens=10.0,
     mean_completion_tokens=40.0,
+    ended_frac=1.0,
     seconds=1.0,
 )
 
@@ -41,13 +47,42 @@ def test_counts_and_seconds_by_hand():
     assert plan["seconds"] == pytest.approx(expected, rel=1e-12)
 
 
-def test_unknown_lengths_count_as_the_cap_and_say_so():
-    probe = Probe(**{**vars(PROBE), "mean_completion_tokens": None})
+def test_completions_that_outlast_the_probe_make_the_forecast_a_bound():
+    probe = Probe(**{**vars(PROBE), "mean_completion_tokens": 55.0, "ended_frac": 0.75})
     recipe = recipe_from_dict(RECIPE)
     plan = forecast(recipe, probe, num_problems=40, held_out={"validation": 0, "test": 0})
     assert plan["completion_tokens_are"] == "at most"
-    assert plan["completion_tokens"] == 320 * 100
-    assert any("cap of 100" in finding for finding in findings(recipe, plan, 0))
+    assert plan["completion_tokens"] == 320 * 55
+    said = findings(recipe, plan, 0)
+    assert any("25% of the probe's completions were cut off" in finding for finding in said)
+
+
+class ScriptedEngine:
+    """Two completions of 10 tokens that end, two that the probe's cap of 64 cuts off."""
+
+    name, stats = "scripted", None
+
+    def generate(self, prompts, *, group_size, params, seed, step=0, on_finished=None):
+        lengths = [10, 10, params.max_completion_tokens, params.max_completion_tokens]
+        rollouts = [
+            Rollout([5] * n, [0.0] * n, "", "stop" if n == 10 else "length") for n in lengths
+        ]
+        self.stats = EngineStats(prompt_tokens=0, completion_tokens=sum(lengths), seconds=2.0)
+        return [RolloutGroup(prompt.problem, prompt.prompt_ids, rollouts) for prompt in prompts]
+
+
+def test_what_the_probe_cuts_off_counts_as_the_cap(monkeypatch):
+    monkeypatch.setattr("open_rs.plan.probe.update_rate", lambda model, groups: 1.0)
+    prompts = [Prompt(Problem("a", "?", "!"), [1, 2, 3])]
+    probe = run_probe(recipe_from_dict(RECIPE), ScriptedEngine(), None, prompts)
+    assert probe.mean_completion_tokens == (10 + 10 + 100 + 100) / 4
+    assert probe.ended_frac == 0.5
+    assert probe.rollout_tokens_per_s == (10 + 10 + 64 + 64) / 2
+
+
+def test_chunks_of_logits_are_as_large_as_the_trainer_makes_them():
+    chunk = inspect.signature(completion_logprobs).parameters["chunk_tokens"].default
+    assert chunk == CHUNK_TOKENS
 
 
 def test_memory_by_hand():
@@ -77,9 +112,14 @@ def test_memory_by_hand():
 
 def test_findings_name_what_is_missing():
     recipe = recipe_from_dict({"data": {"train": RECIPE["data"]["train"]}})
-    plan = {"completion_tokens_are": "expected"}
+    plan = {"completion_tokens_are": "expected", "problems": 5}
     text = "\n".join(findings(recipe, plan, 3))
-    for part in ("data.validation is not set", "data.test is not set", "3 training prompts"):
+    for part in (
+        "data.validation is not set",
+        "data.test is not set",
+        "3 training prompts",
+        "there are 5 problems",
+    ):
         assert part in text
 
 

@@ -1,11 +1,12 @@
 """The loop: what is sampled, what is learned from, and when it stops."""
 
+import json
 import math
 
 import pytest
 import torch
 
-from open_rs.errors import GuardStop
+from open_rs.errors import GuardStop, InputError
 from open_rs.grade import Grade
 from open_rs.recipe import recipe_from_dict
 from open_rs.rollout.protocol import Rollout, RolloutGroup
@@ -88,6 +89,7 @@ def test_truncated_rows_can_be_left_out_of_the_loss(training):
     t = training(rewards=[{"type": "accuracy"}], loss={"mask_truncated": True})
     scripted(t, [[1.0, 0.0, 0.0, 0.5]] + [[0.0] * 4] * 3)
     groups, _ = loop.roll_out(t, 1)
+    assert groups[0].rollouts[3].advantage == 0.0
     batches = loop.training_batches(t, groups)
     assert sum(len(batch.rows) for batch in batches) == 3
     assert batches[0].denominators[0] == 15 * 3
@@ -177,3 +179,68 @@ def test_metrics_of_a_run_have_one_row_a_step_with_their_scores(tmp_path):
     phases = {row["phase"] for row in read_log(run.ledger)}
     assert phases == {"rollout", "update", "save", "evaluate"}
     assert [event["event"] for event in read_log(run.events)] == ["start", "save", "finish"]
+
+
+def test_a_group_whose_only_signal_is_masked_is_dead(training):
+    t = training(rewards=[{"type": "accuracy"}], loss={"mask_truncated": True})
+    # mean of the three .2 and the .5 is .275: all have an advantage, the cut-off one is masked
+    scripted(t, [[0.5, 0.5, 0.5, 0.5]] + [[0.0, 0.0, 0.0, 0.5]] * 3)
+    groups, metrics = loop.roll_out(t, 1)
+    assert metrics["groups/effective"] == 3.0
+    assert is_dead(groups[0]) and not is_dead(groups[1])
+
+
+def trained(tmp_path, **data):
+    recipe = recipe_from_dict(BASE | {"data": BASE["data"] | data})
+    run = open_run(tmp_path / "run", recipe)
+    loop.train(recipe, run)
+    return recipe, run
+
+
+def test_a_run_goes_on_only_with_the_data_that_it_started_with(tmp_path):
+    rows = [{"problem": f"Compute {i} + 1.", "answer": str(i + 1)} for i in range(6)]
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe, run = trained(tmp_path, train={"path": str(file)})
+    loop.train(recipe, run)  # unchanged: nothing to refuse
+    file.write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
+    with pytest.raises(InputError, match=r"data_sha256\.train differ from those"):
+        loop.train(recipe, run)
+
+
+def test_scores_and_rollouts_after_the_checkpoint_are_taken_back(tmp_path):
+    recipe, run = trained(tmp_path)
+    stale = run.evaluation("validation-000009")
+    stale.mkdir(parents=True)
+    run.rollouts(9).write_bytes(b"")
+    loop.train(recipe, run)
+    assert not stale.exists() and not run.rollouts(9).exists()
+    assert run.rollouts(2).exists()
+
+
+def test_held_out_problems_among_the_training_ones_are_refused_before_training(tmp_path):
+    with pytest.raises(InputError, match=r"data\.validation: 16 of 16 problems stand in data"):
+        trained(tmp_path, validation=BASE["data"]["train"])
+
+
+def test_an_evaluation_that_cannot_fit_is_refused_before_training(tmp_path):
+    recipe = recipe_from_dict(
+        BASE
+        | {
+            "data": BASE["data"] | {"test": {"task": "arithmetic", "count": 2, "split": "test"}},
+            "evaluate": {"max_completion_tokens": 1020},
+        }
+    )
+    with pytest.raises(InputError, match=r"evaluate\.max_completion_tokens = 1020: .* of 1024"):
+        loop.train(recipe, open_run(tmp_path / "run", recipe))
+
+
+def test_until_training_starts_a_recipe_can_be_corrected(tmp_path):
+    run = open_run(tmp_path / "run", recipe_from_dict(BASE | {"model": {"path": "no/such/one"}}))
+    run.plan.write_text("{}")
+    recipe = recipe_from_dict(BASE)
+    assert open_run(tmp_path / "run", recipe).recipe.exists()
+    assert not run.plan.exists()
+    loop.train(recipe, run)
+    with pytest.raises(InputError, match="already holds a run of another recipe"):
+        open_run(tmp_path / "run", recipe_from_dict(BASE | {"seed": 9}))

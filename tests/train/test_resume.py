@@ -2,9 +2,14 @@
 
 import gzip
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from open_rs.errors import InputError
 from open_rs.recipe import Recipe, recipe_from_dict
@@ -81,6 +86,17 @@ VARIANTS = {
         "evaluate": {"every": 4, "validation_samples": 2},
     },
     "lora": {"model": {"lora": {"rank": 4, "dropout": 0.1}}},
+    "lora_kl_checkpointing": {
+        "model": {"lora": {"rank": 4}},
+        "loss": {"kl_coef": 0.04},
+        "train": {
+            "updates_per_batch": 2,
+            "num_steps": 4,
+            "save_every": 2,
+            "gradient_checkpointing": True,
+        },
+        "evaluate": {"every": 4, "validation_samples": 2},
+    },
     "dapo": {
         "loss": {"clip_high": 0.28, "loss_norm": "token", "dynamic_sampling": True},
         "rewards": [{"type": "accuracy"}, {"type": "overlong"}],
@@ -116,6 +132,7 @@ def whole(tmp_path_factory) -> dict:
         ("grpo", "evaluate_model", 2, True),
         ("kl_two_updates", "update", 6, True),
         ("lora", "update", 5, True),
+        ("lora_kl_checkpointing", "update", 3, True),
         ("dapo", "roll_out", 5, True),
     ],
 )
@@ -179,3 +196,27 @@ def test_rollouts_hold_what_was_sampled(tmp_path):
         assert row["prompt"].endswith("<think>\n")
         assert row["outcome"] in ("correct", "wrong", "no_answer")
         assert row["reward_breakdown"]["accuracy"] == float(row["outcome"] == "correct")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [2, 4, 5])
+def test_a_process_killed_without_warning_resumes_exactly(lines, whole, tmp_path):
+    """SIGKILL as soon as metrics.jsonl has so many lines; no handler and no `finally` runs."""
+    recipe = recipe_with()
+    run = open_run(tmp_path / "run", recipe)
+    code = (
+        "import sys; from pathlib import Path; from open_rs.recipe import load_recipe\n"
+        "from open_rs.runs import RunFolder; from open_rs.train.loop import train\n"
+        "run = RunFolder(Path(sys.argv[1])); train(load_recipe(run.recipe), run)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(run.path)],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    while process.poll() is None:
+        if run.metrics.exists() and run.metrics.read_bytes().count(b"\n") >= lines:
+            process.kill()
+    assert process.wait() == -signal.SIGKILL
+    loop.train(recipe, run)
+    assert trace(run, 6) == whole("grpo")
