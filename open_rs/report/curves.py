@@ -195,7 +195,8 @@ def _lines(chart: Chart, data: RunData) -> tuple[Line, ...]:
         for key in row
         if key.startswith("reward/")
     }
-    parts = sorted(names.difference(REWARD_FIGURES))
+    weights = {f"{name}_weight" for name in names}  # scheduled ones stand in metrics.jsonl
+    parts = sorted(names.difference(REWARD_FIGURES, weights))
     return (Line("reward/mean", "reward"), *(Line(f"reward/{part}", part) for part in parts))
 
 

@@ -89,10 +89,15 @@ def method(recipe: Row) -> str:
 
 def rewards(specs: list[Row]) -> str:
     return " + ".join(
-        ("" if spec.get("weight", 1) == 1 else f"{number(spec['weight'])} × ")
-        + (spec.get("function") or spec["type"])
-        for spec in specs
+        f"{factor(spec.get('weight', 1))}{spec.get('function') or spec['type']}" for spec in specs
     )
+
+
+def factor(weight: float | list[list[float]]) -> str:
+    """A reward's weight before its name; of a schedule, from the first to the last."""
+    if isinstance(weight, list):
+        return f"{number(weight[0][1])} … {number(weight[-1][1])} × "
+    return "" if weight == 1 else f"{number(weight)} × "
 
 
 def verdict(data: RunData) -> Row | None:

@@ -4,7 +4,8 @@ import pytest
 
 from open_rs.problems import Problem
 from open_rs.rollout.protocol import Rollout, RolloutGroup
-from open_rs.train.metrics import rollout_metrics
+from open_rs.train.metrics import rollout_metrics, score_metrics
+from open_rs.train.rewards import ScoreReport
 
 
 def rollout_of(tokens, reward, advantage, finish_reason="stop", **parts):
@@ -63,6 +64,18 @@ def test_where_nothing_is_decided_there_is_no_mean_and_no_zero():
     assert found["reward/undecided_frac"] == 1
     assert not {"reward/mean", "reward/std", "reward/accuracy"} & found.keys()
     assert found["groups/effective"] == 0
+
+
+def test_seconds_add_up_over_the_refills_of_a_step_and_scheduled_weights_are_said():
+    reports = [
+        ScoreReport(seconds={"accuracy": 0.25, "mine": 2.0}, weights={"mine": 0.5}),
+        ScoreReport(seconds={"accuracy": 0.5, "mine": 1.0}, weights={"mine": 0.5}),
+    ]
+    assert score_metrics(reports) == {
+        "time/reward_accuracy_s": 0.75,
+        "time/reward_mine_s": 3.0,
+        "reward/mine_weight": 0.5,
+    }
 
 
 def test_the_order_of_groups_and_rollouts_does_not_matter():

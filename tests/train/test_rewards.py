@@ -1,5 +1,6 @@
 """Rewards by hand, and what stays undecided."""
 
+import json
 import math
 import subprocess
 import sys
@@ -16,7 +17,11 @@ from open_rs.recipe import (
     CosineReward,
     CustomReward,
     FormatReward,
+    GroupLengthReward,
+    LanguageReward,
     OverlongReward,
+    RepetitionReward,
+    recipe_from_dict,
 )
 from open_rs.rollout.protocol import Rollout, RolloutGroup
 from open_rs.train.reward_functions import (
@@ -25,7 +30,7 @@ from open_rs.train.reward_functions import (
     format_reward,
     soft_overlong_penalty,
 )
-from open_rs.train.rewards import Reward, build_rewards, score
+from open_rs.train.rewards import Reward, build_rewards, score, weight_at
 
 PROBLEM = Problem("p", "1 + 1", "2")
 UNDECIDED = ["bad_gold", "timeout", "error"]
@@ -211,6 +216,76 @@ def test_overlong_buffer_is_a_fifth_of_the_cap_and_at_most_the_cap():
         build([OverlongReward(overlong_buffer=101)], cap=100)
 
 
+# --- weights ---
+
+
+@pytest.mark.parametrize(
+    ("step", "weight"),
+    # 0.5 up to step 10, then 0.1 a step up to 1.5 at step 20, down to 0 at 40
+    [(1, 0.5), (10, 0.5), (11, 0.6), (15, 1.0), (20, 1.5), (30, 0.75), (40, 0), (1000, 0)],
+)
+def test_weight_schedule_by_hand(step, weight):
+    assert weight_at(((10, 0.5), (20, 1.5), (40, 0.0)), step) == pytest.approx(weight)
+    assert weight_at(2.5, step) == 2.5
+    assert weight_at(((7, 3.0),), step) == 3.0
+
+
+PAIRS = st.dictionaries(st.integers(0, 99), st.floats(-5, 5), min_size=1, max_size=5)
+
+
+@given(PAIRS, st.integers(0, 120))
+@settings(max_examples=100, deadline=None)
+def test_weight_meets_its_pairs_and_stays_between_its_neighbours(pairs, step):
+    weight = tuple(sorted(pairs.items()))
+    assert all(weight_at(weight, at) == value for at, value in weight)
+    before = [value for at, value in weight if at <= step][-1:] or [weight[0][1]]
+    after = [value for at, value in weight if at >= step][:1] or [weight[-1][1]]
+    low, high = sorted(before + after)
+    assert low - 1e-12 <= weight_at(weight, step) <= high + 1e-12
+
+
+def test_the_weight_of_the_step_counts_and_is_reported_where_scheduled():
+    rewards = build([AccuracyReward(), FormatReward(weight=[[1, 0.0], [11, 1.0]])])
+    found = {}
+    for step in (1, 6, 11):
+        group = RolloutGroup(PROBLEM, [1], [rollout_of("a</think>2")])
+        report = score([group], rewards, step)
+        found[step] = (group.rollouts[0].reward, report.weights)
+    assert found == {
+        1: (1.0, {"format": 0.0}),
+        6: (1.5, {"format": 0.5}),
+        11: (2.0, {"format": 1.0}),
+    }
+
+
+@pytest.mark.parametrize(
+    ("weight", "sentence"),
+    [
+        ("much", "weight = 'much': should be a number or a list of .step, weight. pairs"),
+        ([], "should be a number or a list"),
+        ([1, 2], "should be a number or a list"),
+        ([[1, 2, 3]], "should be a number or a list"),
+        ([[True, 1]], "should be a number or a list"),
+        ([[1.5, 1]], "should be a number or a list"),
+        ([[1, math.nan]], "should be a number or a list"),
+        ([[5, 1.0], [5, 2.0]], r"steps \[5, 5\] of the pairs should rise"),
+        ([[9, 1.0], [5, 2.0]], r"steps \[9, 5\] of the pairs should rise"),
+        ([[-1, 1.0]], "should rise from 0"),
+        ([[1, 0], [50, 0.0]], "every weight is 0"),
+        (True, "should not be true or false"),
+    ],
+)
+def test_a_weight_that_is_none_is_refused(weight, sentence):
+    with pytest.raises(InputError, match=sentence):
+        recipe_from_dict({"rewards": [{"type": "format", "weight": weight}]})
+
+
+def test_a_schedule_survives_the_resolved_recipe():
+    recipe = recipe_from_dict({"rewards": [{"type": "format", "weight": [[1, 0], [50, 2]]}]})
+    assert recipe.rewards[0].weight == ((1, 0.0), (50, 2.0))
+    assert recipe_from_dict(json.loads(recipe.model_dump_json())) == recipe
+
+
 # --- building and scoring ---
 
 
@@ -263,6 +338,12 @@ def mean(rollout, problem):
 
 def huge(rollout, problem):
     return 1e308
+
+def rank(rollout, problem, group):
+    return sum(len(one.completion_ids) < len(rollout.completion_ids) for one in group.rollouts)
+
+def format_weight(rollout, problem):
+    return 0.0
 
 accuracy = brevity
 """
@@ -342,7 +423,8 @@ def test_a_sum_that_overflows_is_undecided_not_infinite(plug_in):
     group = RolloutGroup(PROBLEM, [1], [rollout_of()])
     report = score([group], custom(plug_in, "huge", weight=100.0))
     assert group.rollouts[0].reward is None
-    assert report.undecided == 1 and "inf" in report.first_error
+    assert report.undecided == 1
+    assert report.first_error == "the weighted sum of rewards is inf on problem p, sample 0"
 
 
 def test_scoring_again_forgets_the_first_time():
@@ -360,6 +442,56 @@ def test_a_rollout_without_a_grade_is_reported_and_not_wrong():
     assert rollout.reward is None and "no grade" in report.first_error
 
 
+def test_a_reward_that_asks_for_its_group_sees_it(plug_in):
+    lengths = ([3, 9, 5], [2, 2])
+    groups = [RolloutGroup(PROBLEM, [1], [rollout_of(tokens=n) for n in one]) for one in lengths]
+    rewards = [*custom(plug_in, "rank"), *build([GroupLengthReward()])]
+    assert score(groups, rewards).undecided == 0
+    parts = [[r.reward_breakdown for r in group.rollouts] for group in groups]
+    assert [[part["rank"] for part in group] for group in parts] == [[0, 2, 1], [0, 0]]
+    # 1/2 - (L - 3) / 6, and 0 where all lengths are equal
+    assert [part["group_length"] for part in parts[0]] == pytest.approx([1 / 2, -1 / 2, 1 / 6])
+    assert [part["group_length"] for part in parts[1]] == [0, 0]
+
+
+def test_the_settings_of_repetition_and_language_arrive():
+    specs = [RepetitionReward(ngram_size=2), LanguageReward(scripts=("han", "latin"))]
+    repetition, language = build(specs)
+    again = rollout_of("the 答案 да", tokens=0)
+    again.completion_ids = [1, 2, 1, 2]  # 12 21 12
+    assert repetition.function(again, PROBLEM) == pytest.approx(-1 / 3)
+    assert language.function(again, PROBLEM) == pytest.approx(5 / 7)
+
+
+def test_the_report_names_each_undecided_row_and_times_each_reward(plug_in):
+    outcomes = ["timeout", "correct", "bad_gold"]
+    rollouts = [rollout_of(outcome=one, sample=n) for n, one in enumerate(outcomes)]
+    report = score(
+        [RolloutGroup(PROBLEM, [1], rollouts)],
+        [*build([AccuracyReward()]), *custom(plug_in, "huge")],
+    )
+    assert report.undecided_rows == [
+        {"problem_id": "p", "sample": 0, "outcome": "timeout"},
+        {"problem_id": "p", "sample": 2, "outcome": "bad_gold"},
+    ]
+    assert report.seconds.keys() == {"accuracy", "huge"} and min(report.seconds.values()) > 0
+    many = [RolloutGroup(PROBLEM, [1], [rollout_of(outcome="error") for _ in range(50)])]
+    report = score(many, build([AccuracyReward()]))
+    assert (report.undecided, len(report.undecided_rows)) == (50, 20)
+
+
+def test_a_time_limit_needs_a_process():
+    with pytest.raises(InputError, match="timeout_s needs isolated = true"):
+        recipe_from_dict({"rewards": [{"type": "custom", "function": "a:b", "timeout_s": 1}]})
+
+
+def test_a_reward_named_as_the_weight_of_another_is_refused(plug_in):
+    specs = [FormatReward(weight=[[1, 1.0]]), CustomReward(function=f"{plug_in}:format_weight")]
+    with pytest.raises(InputError, match="reward/format_weight is another metric"):
+        build(specs)
+    build([FormatReward(), specs[1]])  # no schedule, no such metric
+
+
 def test_two_rewards_of_one_name_are_refused(plug_in):
     with pytest.raises(InputError, match="two rewards are named 'format'"):
         build([FormatReward(), AccuracyReward(), FormatReward()])
@@ -370,7 +502,7 @@ def test_two_rewards_of_one_name_are_refused(plug_in):
 
 def test_a_reward_named_as_another_metric_is_refused(plug_in):
     # reward/mean is the mean of the sum; a part of that name would overwrite it
-    with pytest.raises(InputError, match=r"reward/mean .* rename"):
+    with pytest.raises(InputError, match=r"reward/mean is another metric; rename"):
         custom(plug_in, "mean")
 
 
