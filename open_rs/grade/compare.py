@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 from open_rs.grade.cost import log10_at_least, size
+from open_rs.grade.equality import same_value
 from open_rs.grade.reader import Tree
-from open_rs.grade.values import exact_value, floating_value, same_value
+from open_rs.grade.values import exact_value, floating_value
 
 MAX_MEMBERS = 30  # of a list or set that is matched pair by pair
 

@@ -1,9 +1,6 @@
-"""Three ways to value a tree, each bounded in cost: exact, modulo a prime, and in floating point.
+"""Two ways to value a tree, each bounded in cost; residues.py is the third, equality.py uses them.
 
 exact      a rational constant as a Fraction: decides both ways
-modular    an expression at one random point modulo 2^61 - 1 (Schwartz-Zippel), with what is not
-           rational (roots, pi, sin ...) as symbols of its own: equal residues mean equal
-           expressions, up to a chance of (degree / 2^61)
 floating   a complex number with a bound of its rounding error: values that lie further apart
            than the bound prove that two expressions differ
 """
@@ -13,10 +10,9 @@ import hashlib
 import math
 from fractions import Fraction
 
-from open_rs.grade.cost import MAX_FACTORIAL, size
+from open_rs.grade.cost import MAX_FACTORIAL
 from open_rs.grade.reader import Tree
 
-PRIME = 2**61 - 1
 _EPS = 2.0**-50
 _MAX_BITS = 20_000
 
@@ -129,89 +125,12 @@ def _small(value: Fraction) -> Fraction:
     return value
 
 
-# ---- modular ----
-
-
-def modular_value(tree: Tree) -> int | None:
-    """The residue of a rational function of symbols, and of whatever is taken as one."""
-    try:
-        return _modular(tree)
-    except (NoValue, ZeroDivisionError, ValueError):
-        return None
-
-
-def is_rational_function(tree: Tree) -> bool:
-    """Whether the residue rests on symbols alone, so that different residues mean different
-    expressions.
-    """
-    kind = tree[0]
-    if kind in ("num", "sym"):
-        return True
-    if kind == "^":
-        return is_rational_function(tree[1]) and _integer_exponent(tree[2]) is not None
-    if kind in ("+", "*", "/", "neg", "unit"):
-        return all(is_rational_function(part) for part in tree[1:] if isinstance(part, tuple))
-    return exact_value(tree) is not None
-
-
-def _modular(tree: Tree) -> int:
-    kind = tree[0]
-    if kind == "num":
-        return _residue(tree[1])
-    if kind == "unit":
-        return _modular(tree[1])
-    if kind == "neg":
-        return -_modular(tree[1]) % PRIME
-    if kind == "+":
-        return sum(_modular(part) for part in tree[1:]) % PRIME
-    if kind == "*":
-        product = 1
-        for part in tree[1:]:
-            product = product * _modular(part) % PRIME
-        return product
-    if kind == "/":
-        return _modular(tree[1]) * pow(_modular(tree[2]), -1, PRIME) % PRIME
-    if kind == "^":
-        exponent = _integer_exponent(tree[2])
-        if exponent is not None:
-            return pow(_modular(tree[1]), exponent, PRIME)
-        return _symbol_residue(tree)
-    if kind in ("call", "!"):
-        value = exact_value(tree)
-        return _symbol_residue(tree) if value is None else _residue(value)
-    if kind in ("sym", "const"):
-        return _symbol_residue(tree)
-    raise NoValue
-
-
-def _residue(value: Fraction) -> int:
-    return value.numerator * pow(value.denominator, -1, PRIME) % PRIME
-
-
-def _integer_exponent(tree: Tree) -> int | None:
+def integer_exponent(tree: Tree) -> int | None:
+    """The value of an exponent that is an integer of ordinary size."""
     value = exact_value(tree)
     return (
         int(value) if value is not None and value.denominator == 1 and abs(value) < 10**9 else None
     )
-
-
-def _symbol_residue(tree: Tree) -> int:
-    """A fixed random residue for a symbol, or for a subtree that stands for itself; equal parts
-    inside it (2x, x*2) are recognised by their own residues.
-    """
-    return _random(repr(_shape(tree)))
-
-
-def _shape(tree: Tree) -> tuple[object, ...]:
-    """The tree with each rational part replaced by its residue."""
-    if tree[0] in ("call", "^", "!"):
-        parts = (_modular(part) if isinstance(part, tuple) else part for part in tree[1:])
-        return (tree[0], *parts)
-    return tree
-
-
-def _random(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) % (PRIME - 1) + 1
 
 
 # ---- floating ----
@@ -229,13 +148,19 @@ def floating_value(tree: Tree, point: int) -> tuple[complex, float] | None:
     return (value, error) if finite else None
 
 
+def _at(point: int, symbol: str) -> float:
+    """The value of a symbol at point number `point`, fixed, between 0.4 and 2.6."""
+    digest = hashlib.blake2b(f"{point}{symbol}".encode(), digest_size=8).digest()
+    return 0.4 + 2.2 * int.from_bytes(digest) / 2**64
+
+
 def _floating(tree: Tree, point: int) -> tuple[complex, float]:
     kind = tree[0]
     if kind == "num":
         value = complex(float(tree[1]))
         return value, abs(value) * _EPS
     if kind == "sym":
-        return complex(0.4 + 2.2 * _random(f"{point}{tree[1]}") / PRIME), 0.0
+        return complex(_at(point, tree[1])), 0.0
     if kind == "const":
         value = {"pi": complex(math.pi), "e": complex(math.e), "i": 1j}[tree[1]]
         return value, abs(value) * _EPS
@@ -279,7 +204,7 @@ def _floating_power(
 ) -> tuple[complex, float]:
     """base^exponent; with an exponent that is no integer, of a base off the negative axis alone."""
     (value, error), (power, power_error) = base, exponent
-    whole = _integer_exponent(tree[2])
+    whole = integer_exponent(tree[2])
     if whole is None and (abs(value) <= 4 * error or (value.real < 0 and abs(value.imag) <= error)):
         raise NoValue
     if whole is not None and abs(whole) > 10**4:
@@ -364,36 +289,3 @@ _FUNCTIONS = {
     "tanh": (cmath.tanh, lambda x: 1 / cmath.cosh(x) ** 2),
     "exp": (cmath.exp, cmath.exp),
 }
-
-
-# ---- together ----
-
-
-def same_value(gold: Tree, answer: Tree) -> bool | None:
-    """Whether two expressions are equal; None where that takes algebra."""
-    if gold == answer:
-        return True
-    if not (size(gold).affordable and size(answer).affordable):
-        return None
-    exact_gold, exact_answer = exact_value(gold), exact_value(answer)
-    if exact_gold is not None and exact_answer is not None:
-        return exact_gold == exact_answer
-    residue_gold, residue_answer = modular_value(gold), modular_value(answer)
-    if residue_gold is not None and residue_answer is not None:
-        if residue_gold == residue_answer:
-            return True
-        if is_rational_function(gold) and is_rational_function(answer):
-            return False
-    return False if _proven_different(gold, answer) else None
-
-
-def _proven_different(gold: Tree, answer: Tree) -> bool:
-    """Whether the values at one of two points lie further apart than rounding explains."""
-    for point in (1, 2):
-        one, other = floating_value(gold, point), floating_value(answer, point)
-        if one is None or other is None:
-            return False
-        gap = abs(one[0] - other[0])
-        if gap > 16 * (one[1] + other[1]) + 1e-300:
-            return True
-    return False

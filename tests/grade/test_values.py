@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from fractions import Fraction
 
 import mpmath
@@ -7,10 +9,12 @@ import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from open_rs.grade.equality import same_value
 from open_rs.grade.latex import latex
 from open_rs.grade.normalise import normalise
 from open_rs.grade.reader import read
-from open_rs.grade.values import exact_value, floating_value, modular_value, same_value
+from open_rs.grade.residues import PRIME, is_prime, modular_value
+from open_rs.grade.values import exact_value, floating_value
 
 numbers = st.fractions(min_value=-50, max_value=50, max_denominator=30).map(lambda x: ("num", x))
 symbols = st.sampled_from("xyz").map(lambda name: ("sym", name))
@@ -140,3 +144,27 @@ def test_points_are_fixed_and_positive():
     assert min(first, second) > 0
     assert floating_value(("sym", "x"), 1)[0].real == first
     assert math.isfinite(first)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x", "2^{61}x"),
+        (r"2^{64}\pi", r"8\pi"),
+        ("5", "5+2305843009213693951x"),  # 2^61 - 1
+        ("5", f"5+{PRIME}x"),  # were it known: floating point sees the difference
+        (r"\pi", rf"{PRIME + 1}\pi"),
+    ],
+)
+def test_no_multiple_of_a_prime_is_zero(one, other):
+    assert same_value(read(normalise(one)), read(normalise(other))) is False
+
+
+def test_primes():
+    small = [number for number in range(60) if is_prime(number)]
+    assert small == [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59]
+    assert all(is_prime(number) == sympy.isprime(number) for number in range(2**61, 2**61 + 3000))
+    assert sympy.isprime(PRIME)
+    code = "from open_rs.grade.residues import PRIME; print(PRIME)"
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert int(again.stdout) != PRIME

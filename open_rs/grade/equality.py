@@ -1,0 +1,36 @@
+"""Whether two expressions are equal, by the values of their trees (values.py, residues.py)."""
+
+from open_rs.grade.cost import size
+from open_rs.grade.reader import Tree
+from open_rs.grade.residues import is_rational_function, modular_value
+from open_rs.grade.values import exact_value, floating_value
+
+
+def same_value(gold: Tree, answer: Tree) -> bool | None:
+    """Whether two expressions are equal; None where that takes algebra."""
+    if gold == answer:
+        return True
+    if not (size(gold).affordable and size(answer).affordable):
+        return None
+    exact_gold, exact_answer = exact_value(gold), exact_value(answer)
+    if exact_gold is not None and exact_answer is not None:
+        return exact_gold == exact_answer
+    residue_gold, residue_answer = modular_value(gold), modular_value(answer)
+    if residue_gold is not None and residue_answer is not None:
+        if residue_gold == residue_answer:
+            return not _proven_different(gold, answer)
+        if is_rational_function(gold) and is_rational_function(answer):
+            return False
+    return False if _proven_different(gold, answer) else None
+
+
+def _proven_different(gold: Tree, answer: Tree) -> bool:
+    """Whether the values at one of two points lie further apart than rounding explains."""
+    for point in (1, 2):
+        one, other = floating_value(gold, point), floating_value(answer, point)
+        if one is None or other is None:
+            return False
+        gap = abs(one[0] - other[0])
+        if gap > 16 * (one[1] + other[1]) + 1e-300:
+            return True
+    return False
