@@ -48,7 +48,7 @@ def outside_share(text: str, scripts: tuple[str, ...]) -> float:
     for script, shortest in SHORTEST_WORDS:
         _leave_short_runs_out(found, FIRST_SCRIPT + SCRIPTS.index(script), shortest)
     letters = np.count_nonzero(found)
-    return np.count_nonzero(~inside[found]) / letters if letters else 0.0
+    return float(np.count_nonzero(~inside[found]) / letters) if letters else 0.0
 
 
 def prose(text: str) -> str:
