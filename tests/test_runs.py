@@ -246,7 +246,7 @@ def test_open_run_keeps_the_resolved_recipe_and_opens_again(tmp_path):
 
 
 def test_open_run_refuses_another_recipe_and_names_the_keys(tmp_path):
-    open_run(tmp_path, Recipe())
+    open_run(tmp_path, Recipe()).metrics.write_text("")  # training has started
     before = (tmp_path / "recipe.json").read_bytes()
     other = recipe_from_dict({"train": {"num_steps": 7}, "model": {"path": "x/y"}, "threads": 1})
     with pytest.raises(
@@ -261,6 +261,7 @@ def test_open_run_names_a_key_that_the_held_recipe_lacks(tmp_path):
     resolved = Recipe().model_dump(mode="json")
     del resolved["threads"]  # whose default is null
     write_json(tmp_path / "recipe.json", resolved)
+    (tmp_path / "metrics.jsonl").write_text("")
     with pytest.raises(InputError, match=r"different: threads"):
         open_run(tmp_path, Recipe())
 
