@@ -114,6 +114,7 @@ LANGUAGE_CASES = [  # text, scripts, letters outside, letters
 @pytest.mark.parametrize(("text", "scripts", "outside", "letters"), LANGUAGE_CASES)
 def test_language_by_hand(text, scripts, outside, letters):
     value = language_reward(rollout_of(text), PROBLEM, scripts=scripts)
+    assert type(value) is float  # it goes into JSON
     assert value == pytest.approx(float(1 - Fraction(outside, letters or 1)), abs=1e-12)
 
 
