@@ -3,14 +3,13 @@
 import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from open_rs.errors import InputError
 from open_rs.grade.extract import last_boxed
-from open_rs.normalise import normalised
 from open_rs.recipe import Source
 
 
@@ -154,8 +153,9 @@ def _problem(row: dict[str, Any], source: Source, where: str, *, answer_needed: 
     if source.answer_from == "boxed":
         answer = last_boxed(solution) or ""
     elif source.answer_from == "gsm8k":
-        solution, _, final = answer.rpartition("####")
-        answer, solution = final.strip().replace(",", ""), solution.strip()
+        solution, mark, final = answer.rpartition("####")
+        answer, solution = (final.strip().replace(",", ""), solution) if mark else ("", final)
+        solution = solution.strip()
     if not text.strip():
         raise InputError(f"{where}: the problem is empty; mend or remove the row")
     if answer_needed and not answer.strip():
@@ -175,23 +175,6 @@ def _refuse_repeated_ids(problems: Iterable[Problem], where: str) -> None:
         if problem.id in seen:
             raise InputError(f"{where}: id {problem.id!r} occurs more than once; ids must differ")
         seen.add(problem.id)
-
-
-def refuse_overlap(sets: dict[str, Sequence[Problem]]) -> None:
-    """Refuse problems that stand in two of the `sets` (by name), whatever their spelling: a score
-    on problems that were trained on, or that chose the checkpoint, is not held out.
-    """
-    seen: dict[str, tuple[str, str]] = {}  # text: set and id
-    for name, problems in sets.items():
-        shared = [one for one in problems if seen.get(normalised(one.problem), (name,))[0] != name]
-        if shared:
-            other, other_id = seen[normalised(shared[0].problem)]
-            raise InputError(
-                f"data.{name}: {len(shared)} of {len(problems)} problems stand in data.{other} too "
-                f"(such as {shared[0].id!r}, there {other_id!r}); curate with a contamination "
-                "filter, or give sets that are apart"
-            )
-        seen |= {normalised(one.problem): (name, one.id) for one in problems}
 
 
 def problem_lines(problems: Iterable[Problem]) -> str:

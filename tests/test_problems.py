@@ -18,7 +18,6 @@ from open_rs.problems import (
     problem_id,
     problem_lines,
     read_jsonl,
-    refuse_overlap,
 )
 from open_rs.recipe import Source
 
@@ -73,6 +72,12 @@ def test_answer_from_boxed_and_gsm8k(tmp_path):
     gsm8k = write(tmp_path / "gsm8k.jsonl", rows)
     (one,) = load_problems(Source(path=str(gsm8k), answer_from="gsm8k"))
     assert (one.answer, one.solution) == ("1234", "He has 3 #### marks.")
+
+    unmarked = write(tmp_path / "unmarked.jsonl", {"problem": "p", "answer": "He has 3 marks."})
+    source = Source(path=str(unmarked), answer_from="gsm8k")
+    (one,) = load_problems(source, raw=True)
+    assert (one.answer, one.solution) == ("", "He has 3 marks.")
+    assert "line 1: the answer is empty" in refusal(source)
 
 
 def test_a_list_of_answers_is_one_text(tmp_path):
@@ -216,17 +221,3 @@ def test_a_hub_set_that_is_not_there_says_how_to_do_without_the_hub(tmp_path):
     sentence = refusal(Source(hub=str(tmp_path / "none")))
     assert "cannot be loaded" in sentence
     assert sentence.endswith("download it elsewhere and give its folder as hub or a file as path")
-
-
-def test_sets_that_share_a_problem_are_refused_whatever_its_spelling():
-    sets = {
-        "train": [Problem("a", "Compute 7 + 5.", "12"), Problem("b", "Compute 7 - 5.", "2")],
-        "validation": [Problem("c", "Compute 9 - 4.", "5")],
-        "test": [Problem("d", "Compute 1 + 1.", "2"), Problem("e", "  COMPUTE 7+5", "12")],
-    }
-    with pytest.raises(InputError, match=r"data.test: 1 of 2 problems stand in data.train too"):
-        refuse_overlap(sets)
-    sets["test"].pop()
-    refuse_overlap(sets)
-    with pytest.raises(InputError, match=r"data\.test: 1 of 1 .* data\.validation"):
-        refuse_overlap({"validation": sets["validation"], "test": sets["validation"]})

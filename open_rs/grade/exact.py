@@ -8,7 +8,9 @@ from open_rs.grade.compare import same
 from open_rs.grade.cost import size
 from open_rs.grade.normalise import normalise
 from open_rs.grade.reader import Tree, Unreadable, read
+from open_rs.grade.tokens import MAX_WORDS, is_words
 from open_rs.grade.types import Outcome
+from open_rs.grade.values import exact_value
 
 MAX_ANSWER_CHARACTERS = 2_000  # a longer one is no final answer, unless the gold is as long
 Verdict = Outcome | Literal["unsafe", "unknown"]
@@ -41,8 +43,10 @@ def exact_verdict(gold: str, answer: str) -> Verdict:
 
 def _verdict_of_read(gold: str, answer: str) -> Verdict:
     gold_text, gold_tree = readable(gold)
+    if says_nothing(gold_text, gold_tree):
+        return "bad_gold"
     answer_text, answer_tree = _read(answer)
-    if gold_text == answer_text and gold_text:
+    if gold_tree is not None and gold_text == answer_text:
         return "correct"
     if gold_tree is None or answer_tree is None:
         return "unknown" if looks_cheap(gold_text) and looks_cheap(answer_text) else "unsafe"
@@ -64,6 +68,29 @@ def _read(text: str) -> tuple[str, Tree | None]:
         return text, read(text)
     except Unreadable:
         return text, None
+
+
+_NO_ANSWER = re.compile(
+    r"(?:\\text\s*\{\s*)?(?:see\b.*|refer to\b.*|proof\b.*|omitted|nan|null|N/A|tbd|todo)\s*\}?",
+    re.IGNORECASE,
+)
+
+
+def says_nothing(text: str, tree: Tree | None) -> bool:
+    """Whether a gold is no answer: a sentence, a pointer to one ("see figure"), a mark that
+    there is none ("nan"), or a division by zero.
+    """
+    if is_words(text) and text.count(" ") >= MAX_WORDS:
+        return True
+    if _NO_ANSWER.fullmatch(text) and text != "n/a":  # n over a
+        return True
+    return tree is not None and size(tree).affordable and _divides_by_zero(tree)
+
+
+def _divides_by_zero(tree: Tree) -> bool:
+    if tree[0] == "/" and exact_value(tree[2]) == 0:
+        return True
+    return any(_divides_by_zero(part) for part in tree[1:] if isinstance(part, tuple))
 
 
 _LONG_NUMBER = re.compile(r"\d{60}|[\d.][eE][-+]?\d{4}")

@@ -34,8 +34,10 @@ def judge(gold: str, answer: str) -> Outcome:
     if not (looks_cheap(gold_text) and looks_cheap(answer_text)):
         return "timeout"
     gold_parsed = _parsed(gold_text)
-    if not gold_parsed:
-        return "bad_gold"
+    if gold_tree is None and all(isinstance(one, str) for one in gold_parsed):
+        return "bad_gold"  # nobody knows what it says
+    if gold_text == answer_text:
+        return "correct"
     return "correct" if _verified(gold_parsed, _parsed(answer_text)) else "wrong"
 
 

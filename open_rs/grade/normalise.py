@@ -28,6 +28,7 @@ _FONTS = re.compile(
     r"\\(?:mathrm|textbf|textit|textrm|textsf|texttt|textnormal|textup|mbox|hbox|operatorname\*?|mathbf|mathit|mathsf"
     r"|mathcal|boldsymbol|bm|emph)(?![a-zA-Z])\s*(?=\{)"
 )
+_EXTREME = re.compile(r"_\s*(?:\{\s*\\(max|min)\s*\}|\\(max|min)(?![a-zA-Z]))")
 _ONE_LETTER = re.compile(r"(?<![\d})])(?<![\d})] )\\text\s*\{\s*([A-Za-z])\s*\}")
 _NUMBER_IN_TEXT = re.compile(r"\\text\s*\{\s*([-+]?[\d.,]*\d)\s*\}")
 _SYNONYMS = {
@@ -55,6 +56,7 @@ def normalise(text: str) -> str:
     text = _FRACTIONS.sub(r"\\frac", text)
     text = _FONTS.sub(r"\\text", text)
     text = _COMMAND.sub(lambda match: _synonym(match.group()), text)
+    text = _EXTREME.sub(lambda match: rf"_{{\text{{{match[1] or match[2]}}}}}", text)
     text = _NUMBER_IN_TEXT.sub(r" \1 ", _ONE_LETTER.sub(r" \1 ", text))
     text = re.sub(r" +", " ", text).strip().rstrip(_ENDS)
     return _unwrapped(text)

@@ -8,6 +8,7 @@ Tree = tuple[Any, ...]
 Token = tuple[str, str]  # kind, text
 
 MAX_DIGITS = 2000
+MAX_WORDS = 8  # of a text answer; a longer one is a sentence
 
 
 class Unreadable(Exception):

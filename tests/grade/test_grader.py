@@ -51,6 +51,30 @@ def test_outcomes(grader, completion, gold, outcome):
     assert grader.grade(completion, gold).outcome == outcome
 
 
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "see figure", r"\text{See figure.}", "???", r"\foo", r"\frac{1}", "5 +", "((", "nan", "N/A",
+        r"\includegraphics{a.png}", r"\frac{1}{0}", r"2 + \frac{x}{3-3}", "Proof in the solution",
+        "the number of apples that are left when all of them have been eaten",
+    ],
+)  # fmt: skip
+def test_a_gold_that_says_nothing_is_bad_whatever_the_answer(grader, gold):
+    assert grader.check_gold(gold).outcome == "bad_gold"
+    assert grader.grade(r"\boxed{7}", gold).outcome == "bad_gold"
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "7", "Evelyn", r"\text{two lines}", "n/a", "no solution", r"\frac{0}{3}",
+        r"y^{\prime}+r y-r x(t)=0", r"\int_0^1 x dx", "x^2 = 4",
+    ],
+)  # fmt: skip
+def test_a_gold_that_says_something_grades_itself(grader, gold):
+    assert grader.check_gold(gold).outcome == "correct"
+
+
 def test_template_that_opens_the_thought(grader):
     assert grader.grade(r"so \boxed{4}", "4", opens_think=True).outcome == "no_answer"
     assert grader.grade(r"so</think> \boxed{4}", "4", opens_think=True).outcome == "correct"

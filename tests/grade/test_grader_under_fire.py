@@ -57,6 +57,15 @@ def test_five_thousand_hostile_answers(grader):
     assert worst < 30.0
 
 
+# Golds whose meaning neither our reader nor math-verify finds; docs/grading.md lists them
+SAYS_NOTHING = (
+    "$f(x)=a x+b$, where $b$ is an arbitrary integer, and $a$ is an arbitrary positive integer "
+    "with $\\mho(a)=0$",
+    r"\frac{dM}{dt}=\frac{10^{5} L_{\odot}}{0.007 c^{2} M_{\odot}^{6}} M^{6}",
+    "np.arcsin(10/13)",
+)
+
+
 def golds():
     found = []
     for file in sorted((DATA / "benchmarks").glob("*.jsonl")):
@@ -68,7 +77,7 @@ def golds():
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark golds are not here (OPEN_RS_DATA)")
 def test_labelled_pairs_of_the_benchmark_golds(grader):
-    labelled = list(pairs(golds()))
+    labelled = [pair for pair in pairs(golds()) if pair.gold not in SAYS_NOTHING]
     sample = random.Random(3).sample(labelled, 3_000)
     boxed = [(rf"\boxed{{{pair.answer}}}", pair.gold) for pair in sample]
     outcomes = [grade.outcome for grade in grader.grade_many(boxed)]
@@ -84,7 +93,9 @@ def test_labelled_pairs_of_the_benchmark_golds(grader):
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark golds are not here (OPEN_RS_DATA)")
 def test_every_benchmark_gold_grades_itself(grader):
-    assert [gold for gold in golds() if not grader.check_gold(gold).correct] == []
+    bad = {gold: grader.check_gold(gold).outcome for gold in golds()}
+    bad = {gold: outcome for gold, outcome in bad.items() if outcome != "correct"}
+    assert bad == dict.fromkeys(SAYS_NOTHING, "bad_gold")
 
 
 def test_many_threads():
