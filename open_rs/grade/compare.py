@@ -9,6 +9,7 @@ from fractions import Fraction
 from open_rs.grade.cost import log10_at_least, size
 from open_rs.grade.equality import same_value
 from open_rs.grade.reader import Tree
+from open_rs.grade.units import units_agree
 from open_rs.grade.values import exact_value, floating_value
 
 MAX_MEMBERS = 30  # of a list or set that is matched pair by pair
@@ -206,7 +207,8 @@ def _any(verdicts: Iterable[bool | None]) -> bool | None:
 
 def _key(tree: Tree) -> Fraction | Tree:
     """The exact value where there is one, else the tree."""
-    value = exact_value(tree) if tree[0] not in ("unit", "base") and size(tree).affordable else None
+    plain = tree[0] != "base" and not _unit(tree)[0] and size(tree).affordable
+    value = exact_value(tree) if plain else None
     return tree if value is None else value
 
 
@@ -233,7 +235,7 @@ def _words(tree: Tree) -> str | None:
 def _same_number(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
     gold_unit, gold = _unit(gold)
     answer_unit, answer = _unit(answer)
-    if gold_unit and answer_unit and gold_unit != answer_unit:
+    if not units_agree(gold_unit, answer_unit):
         return False
     gold_percent, gold = _percent(gold)
     answer_percent, answer = _percent(answer)
@@ -287,7 +289,7 @@ def _has_symbol(tree: Tree) -> bool:
 
 
 def _unit(tree: Tree) -> tuple[str, Tree]:
-    """The unit at the end of an answer, "" where there is none or we do not know it."""
+    """The unit at the end of an answer, "" where there is none."""
     if tree[0] == "unit":
         return tree[2], tree[1]
     if tree[0] in ("*", "+", "neg"):
@@ -330,7 +332,7 @@ def _rounds_to(stated: Tree, answer: Tree, ask: Ask) -> bool | None:
     answer = answer[1] if answer[0] == "approx" else answer
     stated_unit, stated = _unit(stated)
     answer_unit, answer = _unit(answer)
-    if stated_unit and answer_unit and stated_unit != answer_unit:
+    if not units_agree(stated_unit, answer_unit):
         return False
     gold, value = exact_value(stated), floating_value(answer, 1)
     if gold is None or value is None or _has_symbol(answer):

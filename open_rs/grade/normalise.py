@@ -80,30 +80,3 @@ def _unwrapped(text: str) -> str:
             return rf"\text{{{content}}}"
         text = content.rstrip(_ENDS)
     return text
-
-
-# Units: names that mean the same. An unknown unit is read as words and never compared.
-_UNIT_GROUPS = (
-    "m meter metre meters metres", "cm centimeter centimetre centimeters centimetres",
-    "mm millimeter millimetre millimeters millimetres",
-    "km kilometer kilometre kilometers kilometres",
-    "in inch inches", "ft foot feet", "yd yard yards", "mi mile miles", "kg kilogram kilograms",
-    "g gram grams", "mg milligram milligrams", "lb lbs pound pounds", "oz ounce ounces",
-    "s sec secs second seconds", "min mins minute minutes", "h hr hrs hour hours", "day days",
-    "week weeks", "month months", "year years yr yrs", "degree degrees deg", "radian radians rad",
-    "dollar dollars usd", "cent cents", "euro euros", "l liter litre liters litres",
-    "ml milliliter millilitre milliliters millilitres", "mph", "percent",
-)  # fmt: skip
-UNITS = {name: group.split()[0] for group in _UNIT_GROUPS for name in group.split()}
-
-
-def unit_name(words: str) -> str | None:
-    """The one name of a unit known here ("sq cm" and "square centimeters": "cm^2"), else None."""
-    names = words.lower().replace(".", " ").split()
-    power = ""
-    if names and names[0] in ("square", "sq", "cubic", "cu"):
-        power = "^2" if names[0].startswith("s") else "^3"
-        names = names[1:]
-    if len(names) != 1 or names[0] not in UNITS:
-        return None
-    return UNITS[names[0]] + power

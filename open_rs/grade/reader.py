@@ -3,18 +3,18 @@
 A tree is a tuple: its kind, then its parts.
     ("num", Fraction)  ("sym", name)  ("const", name)  ("text", words)  ("inf",)
     ("+", a, b, ...)  ("*", a, b, ...)  ("/", a, b)  ("neg", a)  ("^", a, b)  ("!", a)  ("pm", a, b)
-    ("call", name, a, ...)  ("base", digits, base)  ("unit", a, name or "")  ("pct", a)
+    ("call", name, a, ...)  ("base", digits, base)  ("unit", a, name)  ("pct", a)
     ("list", a, ...)  ("set", a, ...)  ("tuple", open, close, a, ...)  ("union", a, ...)
     ("matrix", row, ...) with rows ("row", a, ...)  ("chain", a, sign, b, sign, c, ...)
     ("ratio", a, b, ...)  ("approx", a)
 What the reader does not know, or knows to be ambiguous, raises `Unreadable`.
 """
 
+import re
 from fractions import Fraction
 from typing import Any
 
 from open_rs.grade.atoms import FUNCTIONS, GREEK, MAX_DEPTH, OPENING_COMMANDS, Atoms
-from open_rs.grade.normalise import unit_name
 from open_rs.grade.tokens import (
     CHOICE,
     TRAILING_WORDS,
@@ -25,6 +25,7 @@ from open_rs.grade.tokens import (
     tokens,
     words_tree,
 )
+from open_rs.grade.units import factor, is_unit_text, unit_name
 
 __all__ = ["Tree", "Unreadable", "read"]
 
@@ -42,11 +43,16 @@ def read(text: str) -> Tree:
         return words_tree(text)
     if choice := CHOICE.fullmatch(text):
         return ("sym", choice.group(1))
-    text = TRAILING_WORDS.sub(lambda match: rf"\text{{{match.group(1)}}}", text)
+    text = TRAILING_WORDS.sub(_marked, text)
     tree = _Reader(tokens(text)).whole()
     if _height(tree) > MAX_HEIGHT:
         raise Unreadable("too deep")
     return tree
+
+
+def _marked(match: re.Match[str]) -> str:
+    """Words behind a number in \\text{}, letters that are symbols as they are."""
+    return rf"\text{{{match.group(1)}}}" if is_unit_text(match.group(1)) else match.group()
 
 
 def _height(tree: Tree) -> int:
@@ -262,15 +268,21 @@ class _Reader(Atoms):
         return self.tokens[at - 1][1].lstrip("0") or "0"
 
     def with_unit(self, tree: Tree) -> Tree:
-        words = self.next()[1]
-        name = unit_name(words) or ""
-        if words.strip().lower() == "percent":
+        times, words = factor(self.next()[1])
+        if tree[0] == "text":
+            raise Unreadable("words after words")
+        if times != 1:
+            tree = ("*", tree, ("num", times))
+        name = unit_name(words)
+        if name == "percent":
             return ("pct", tree)
         if self.take("^"):
             power = self.argument()
-            name = f"{name}^{power[1]}" if name and power[0] == "num" else ""
-        if tree[0] == "text":
-            raise Unreadable("words after words")
+            if power[0] != "num" or not name:
+                raise Unreadable("a power of words")
+            name = f"{name}^{power[1]}"
+        if not name:
+            return tree
         return ("unit", tree, name)
 
 

@@ -23,7 +23,7 @@ _TOKEN = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _SHORT_WORDS = frozenset({"yes", "no", "true", "false", "none", "odd", "even", "both", "neither"})
-TRAILING_WORDS = re.compile(r"(?<=[\d})%])\s*([A-Za-z]{2,}(?:[ .-]+[A-Za-z]+)*)$")
+TRAILING_WORDS = re.compile(r"(?<=[\d})%])\s*([A-Za-z]{2,}(?:[ ./-]+[A-Za-z]+)*)$")
 CHOICE = re.compile(r"\(?([A-Z])[).]?")
 
 

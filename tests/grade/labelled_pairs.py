@@ -107,6 +107,13 @@ def integer(match: re.Match[str], draw: random.Random) -> Made:
         yield f"{n}x", False, "times x"
     yield rf"\sqrt{{{n * n + 1}}}", False, "root of n^2+1"
     yield f"({n}, {n})", False, "pair"
+    yield f"{n} or more", False, "or more"
+    yield rf"{n}\text{{ is not the answer}}", False, "denied"
+    if n:
+        yield f"{n} million", False, "million"
+        yield rf"{n}\text{{ dozen}}", False, "dozen"
+        if n % 10**6 == 0:
+            yield f"{n // 10**6} million", True, "in millions"
     yield "none", False, "word"
     digits = list(str(abs(n)))
     draw.shuffle(digits)

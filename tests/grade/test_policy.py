@@ -22,6 +22,10 @@ SAME = [
     ("0.1", r"10\%"), (r"90^\circ", "90"), ("90", "90°"), (r"90^\circ", r"90 \text{ degrees}"),
     (r"8\text{ cm}", "8 centimeters"), (r"5 \text{ cm}^2", r"5 \text{ square cm}"),
     ("2220_5", "2220_{5}"), ("2220_5", "2220"), (r"\frac{11}{15}\text{ days}", "11/15"),
+    ("5000000", "5 million"), ("5 million", "5,000,000"), ("12", r"1\text{ dozen}"),
+    ("5", "5 apples"), ("5 red apples", "5 apples"), ("10 kJ", r"10\text{ kilojoules}"),
+    ("3 km/h", r"3\text{ kilometers per hour}"), ("3 km/h", "3"), ("6:30 PM", r"6:30\text{ p.m.}"),
+    ("2 million dollars", r"\$2{,}000{,}000"), (r"10\text{ N}", "10 newtons"),
     # expressions
     ("2n-2", "2(n-1)"), (r"3\sqrt{13}", r"\sqrt{13} \cdot 3"), ("6-5i", "-5i+6"),
     (r"\frac{1}{2n+2}", r"\frac{1}{2(n+1)}"), (r"2\pi", r"\pi + \pi"), ("(x+1)^2", "x^2+2x+1"),
@@ -60,6 +64,11 @@ DIFFERENT = [
     (r"\infty", "10"),
     (r"\begin{pmatrix} 1 & 2 \end{pmatrix}", r"\begin{pmatrix} 2 & 1 \end{pmatrix}"),
     ("3:5", "5:3"), ("7", "9^{9^{9^9}}"), ("7", "(9!)!"), ("7", "1" * 3000),
+    ("5", "5 million"), ("5 million", "5 billion"), ("5", "5 dozen"), ("5", "5 or more"),
+    ("3", r"3\text{ is not the answer}"), ("6:30 PM", "6:30 AM"), ("3 km/h", "3 m/s"),
+    (r"10\text{ N}", r"10\text{ J}"), ("10 N", "10 J"), ("10 kJ", "10 J"),
+    ("5 apples", "5 oranges"), ("2ab", "2"), ("2ab", "2cd"), ("3x+2xy", "3x+2"),
+    ("5 apples, 6", "5 oranges, 6"), ("5 or more", "5"), ("-5 apples, 6", "-5 oranges, 6"),
     (r"\text{Paris}", r"\{1,2\}"), (r"\approx 10^{400}", "3"),
 ]  # fmt: skip
 
