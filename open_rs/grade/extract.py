@@ -4,6 +4,8 @@ import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(r"\\[\\{}]|[{}]")  # an escaped brace is text, not a group
+_SPACING = re.compile(r"\\[,;]")  # of LaTeX: parts nothing
+_LISTED = re.compile(r"[,;]|and|or")
 _JOINT = re.compile(r"(?:[\s,;$&]|\\[()\[\];,! ]|\\q?quad\b|\\text\s*\{\s*(?:and|or)\s*\}|and|or)*")
 
 
@@ -50,17 +52,20 @@ def _closing_braces(text: str, wanted: set[int]) -> dict[int, int]:
 
 def last_boxed(text: str) -> str | None:
     """The content of the last box; boxes joined by nothing but "and", "or" or commas count as one
-    list. None without a complete box.
+    list, in which a repeated box counts once. None without a complete box.
     """
     found = boxes(text)
     first = len(found) - 1
     while first > 0 and _joined(text[found[first - 1][2] + 1 : found[first][0]]):
         first -= 1
-    return ", ".join(text[inside:end] for _, inside, end in found[first:]) if found else None
+    contents = dict.fromkeys(text[inside:end].strip() for _, inside, end in found[first:])
+    return ", ".join(contents) if found else None
 
 
 def _joined(between: str) -> bool:
-    return len(between) <= 100 and _JOINT.fullmatch(between) is not None
+    if len(between) > 100 or _JOINT.fullmatch(between) is None:
+        return False
+    return _LISTED.search(_SPACING.sub("", between)) is not None
 
 
 def extract_answer(completion: str, *, opens_think: bool = False) -> str | None:

@@ -20,6 +20,11 @@ from open_rs.grade.extract import extract_answer
         (r"\boxed{3} or \boxed{5}", "3, 5"),
         (r"\boxed{3}, \boxed{5}.", "3, 5"),
         (r"\boxed{3}\text{ and }\boxed{5}", "3, 5"),
+        ("\\boxed{5}\n\n$\\boxed{5}$", "5"),
+        ("\\boxed{3}\n\n$\\boxed{5}$", "5"),
+        (r"\boxed{5} and \boxed{ 5 }", "5"),
+        (r"\boxed{3}\; \boxed{5}", "5"),
+        (r"$\boxed{3}$; $\boxed{5}$, $\boxed{3}$", "3, 5"),
         (r"\boxed{3} but not \boxed{5}", "5"),
         (r"\boxed{\boxed{7}}", "7"),
         (r"\boxed{7} \boxed{8", "7"),  # the last complete box
