@@ -23,7 +23,8 @@ from open_rs.models import (
     model_hash,
     training_model,
 )
-from open_rs.problems import Problem, load_problems, problem_lines, refuse_overlap
+from open_rs.overlap import refuse_overlap
+from open_rs.problems import Problem, load_problems, problem_lines
 from open_rs.recipe import Recipe
 from open_rs.rollout.build import open_sampler
 from open_rs.rollout.graded import GradedSampler
