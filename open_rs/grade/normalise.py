@@ -31,6 +31,14 @@ _FONTS = re.compile(
 _EXTREME = re.compile(r"_\s*(?:\{\s*\\(max|min)\s*\}|\\(max|min)(?![a-zA-Z]))")
 _ONE_LETTER = re.compile(r"(?<![\d})])(?<![\d})] )\\text\s*\{\s*([A-Za-z])\s*\}")
 _NUMBER_IN_TEXT = re.compile(r"\\text\s*\{\s*([-+]?[\d.,]*\d)\s*\}")
+_SPACED_THOUSANDS = re.compile(
+    r"(?<![\w.,}^\\])(?<![\d.,] )([1-9]\d{0,2})((?: \d{3})+)(?!\d| ?/| ?\\frac)"
+)
+_PLAIN = re.compile(
+    r"(\\text\s*\{[^{}]*\})"
+    r"|(?<![\\a-zA-Z])(?:sqrt\s*(\d+)|(pi|sqrt|sin|cos|tan|ln|log|infty|infinity))(?![a-zA-Z])"
+)
+_PROSE = re.compile(r"(?<![\\a-zA-Z])(?!sqrt|infty|infinity)[a-zA-Z]{4,}")
 _SYNONYMS = {
     r"\leq": r"\le", r"\geq": r"\ge", r"\leqslant": r"\le", r"\geqslant": r"\ge", r"\neq": r"\ne",
     r"\lt": "<", r"\gt": ">", r"\dots": r"\ldots", r"\cdots": r"\ldots", r"\varnothing":
@@ -55,11 +63,22 @@ def normalise(text: str) -> str:
     text = _SPACES.sub(" ", text)
     text = _FRACTIONS.sub(r"\\frac", text)
     text = _FONTS.sub(r"\\text", text)
+    if not _PROSE.search(text):
+        text = _PLAIN.sub(_as_command, text)
     text = _COMMAND.sub(lambda match: _synonym(match.group()), text)
     text = _EXTREME.sub(lambda match: rf"_{{\text{{{match[1] or match[2]}}}}}", text)
     text = _NUMBER_IN_TEXT.sub(r" \1 ", _ONE_LETTER.sub(r" \1 ", text))
     text = re.sub(r" +", " ", text).strip().rstrip(_ENDS)
+    text = _SPACED_THOUSANDS.sub(lambda match: match[1] + match[2].replace(" ", ""), text)
     return _unwrapped(text)
+
+
+def _as_command(match: re.Match[str]) -> str:
+    """sqrt(3), 2pi, sin x, as one types them without LaTeX."""
+    words, radicand, name = match.groups()
+    if words:
+        return words
+    return rf"\sqrt{{{radicand}}}" if radicand else rf"\{name} "
 
 
 def _synonym(command: str) -> str:

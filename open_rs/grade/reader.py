@@ -17,6 +17,7 @@ from typing import Any
 from open_rs.grade.atoms import FUNCTIONS, GREEK, MAX_DEPTH, OPENING_COMMANDS, Atoms
 from open_rs.grade.tokens import (
     CHOICE,
+    LETTERS,
     TRAILING_WORDS,
     Tree,
     Unreadable,
@@ -40,6 +41,8 @@ _RELATIONS = {
 def read(text: str) -> Tree:
     """The tree of a normalised answer."""
     if is_words(text):
+        return words_tree(text)
+    if LETTERS.fullmatch(text):
         return words_tree(text)
     if choice := CHOICE.fullmatch(text):
         return ("sym", choice.group(1))

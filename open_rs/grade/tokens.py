@@ -24,6 +24,7 @@ _TOKEN = re.compile(
 _WORD = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _SHORT_WORDS = frozenset({"yes", "no", "true", "false", "none", "odd", "even", "both", "neither"})
 TRAILING_WORDS = re.compile(r"(?<=[\d})%])\s*([A-Za-z]{2,}(?:[ ./-]+[A-Za-z]+)*)$")
+LETTERS = re.compile(r"[A-Z]{2,}")  # a sequence of choices, a word: no product
 CHOICE = re.compile(r"\(?([A-Z])[).]?")
 
 

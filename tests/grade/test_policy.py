@@ -30,6 +30,11 @@ SAME = [
     ("2n-2", "2(n-1)"), (r"3\sqrt{13}", r"\sqrt{13} \cdot 3"), ("6-5i", "-5i+6"),
     (r"\frac{1}{2n+2}", r"\frac{1}{2(n+1)}"), (r"2\pi", r"\pi + \pi"), ("(x+1)^2", "x^2+2x+1"),
     (r"x^2 - x", "x(x-1)"), (r"\sin^2 t", r"\sin^2(t)"), (r"2^{1009}", r"2 \cdot 2^{1008}"),
+    (r"\frac{\pi}{2}", "pi/2"), (r"2\pi", "2pi"), (r"2\pi r", "2 pi r"), (r"\sin x", "sin x"),
+    (r"\frac{\sqrt3}{2}", "sqrt(3)/2"), (r"\sqrt{13}", "sqrt13"), (r"\ln 2", "ln(2)"),
+    (r"\infty", "infinity"), (r"2\cos x", "2 cos x"), ("10000", "10 000"),
+    ("1234567", "1\u202f234\u202f567"), ("10 000", "10,000"), ("-10000.5", "-10 000.5"),
+    (r"\frac{2253}{563}", "4 1/563"), ("ABC", r"\text{ABC}"), ("AB", r"A \cdot B"),
     # names
     ("5", "x = 5"), ("x=5", "5"), ("x=5", "x = 5"), ("2x", "f(x) = 2x"), ("f(x)=2x", "2x"),
     ("5", "2+3=5"),
@@ -69,6 +74,7 @@ DIFFERENT = [
     (r"10\text{ N}", r"10\text{ J}"), ("10 N", "10 J"), ("10 kJ", "10 J"),
     ("5 apples", "5 oranges"), ("2ab", "2"), ("2ab", "2cd"), ("3x+2xy", "3x+2"),
     ("5 apples, 6", "5 oranges, 6"), ("5 or more", "5"), ("-5 apples, 6", "-5 oranges, 6"),
+    ("ABC", "CBA"), ("TF", "FT"), (r"\pi", "pie"), (r"2\sin x", "2"), ("2 sin x", "2"),
     (r"\text{Paris}", r"\{1,2\}"), (r"\approx 10^{400}", "3"),
 ]  # fmt: skip
 
