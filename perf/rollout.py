@@ -1,6 +1,6 @@
 """The native engine against transformers' `generate`: tokens per second in one process.
 
-    OMP_NUM_THREADS=2 python perf/rollout.py --out perf/rollout.md
+    OMP_NUM_THREADS=2 python perf/rollout.py --out runs/rollout.md
 
 Both sample the same prompts (arithmetic, levels 1-4) with the same model, cap, temperature 1 and
 top-p 1, and stop at the same EOS. `generate` gets left-padded batches in which every prompt stands
