@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -132,6 +133,13 @@ def _joined(value: Any, joint: str) -> Any:
     return value
 
 
+def _is_text(value: Any) -> bool:
+    """Text, or a number that can stand for one: neither true nor NaN."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
 def _problem(row: dict[str, Any], source: Source, where: str, *, answer_needed: bool) -> Problem:
     """A row as a Problem; `where` names it in errors."""
     columns = {ours: source.columns.get(ours, ours) for ours in ("id", "problem", "answer")}
@@ -142,7 +150,7 @@ def _problem(row: dict[str, Any], source: Source, where: str, *, answer_needed: 
             row = {**row, columns[ours]: _joined(row[columns[ours]], joint)}
     needed = ["problem", "solution" if source.answer_from == "boxed" else "answer"]
     for ours in needed:
-        if row.get(columns[ours]) is None or not isinstance(row[columns[ours]], str | int | float):
+        if not _is_text(row.get(columns[ours])):
             have = ", ".join(sorted(row)) or "none"
             raise InputError(
                 f"{where}: column {columns[ours]!r} is missing or not text (columns: {have}); "
@@ -160,8 +168,9 @@ def _problem(row: dict[str, Any], source: Source, where: str, *, answer_needed: 
         raise InputError(f"{where}: the problem is empty; mend or remove the row")
     if answer_needed and not answer.strip():
         raise InputError(f"{where}: the answer is empty; mend or remove the row, or curate first")
+    given = row.get(columns["id"])
     return Problem(
-        id=str(row.get(columns["id"]) or problem_id(text, answer)),
+        id=problem_id(text, answer) if given is None or given == "" else str(given),
         problem=text,
         answer=answer,
         solution=solution,

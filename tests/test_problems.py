@@ -46,6 +46,14 @@ def test_a_row_as_it_is_and_the_defaults(tmp_path):
     assert problem_id("Compute 1 + 1.", "2") == id_
 
 
+def test_an_id_of_0_is_an_id(tmp_path):
+    rows = [{"id": given, "problem": "p", "answer": "1"} for given in (0, "", None)]
+    source = Source(path=str(write(tmp_path / "s.jsonl", *rows[:2])))
+    assert [one.id for one in load_problems(source)] == ["0", problem_id("p", "1")]
+    (one,) = load_problems(Source(path=str(write(tmp_path / "t.jsonl", rows[2]))))
+    assert one.id == problem_id("p", "1")
+
+
 def test_columns_rename(tmp_path):
     row = {"question": "q", "final": "3", "worked": "w", "key": 7, "set": "x", "problem": "not me"}
     path = write(tmp_path / "set.jsonl", row)
@@ -152,6 +160,9 @@ GOOD = {"problem": "p", "answer": "1"}
             'name it in columns, as in columns = { problem = "..." }',
         ),
         ({"problem": "q"}, "line 2: column 'answer' is missing or not text (columns: problem)"),
+        ({"problem": "q", "answer": True}, "line 2: column 'answer' is missing or not text"),
+        ('{"problem": "q", "answer": NaN}', "line 2: column 'answer' is missing or not text"),
+        ('{"problem": "q", "answer": Infinity}', "line 2: column 'answer' is missing or not text"),
         ({"problem": None, "answer": "1"}, "line 2: column 'problem' is missing or not text"),
         ({"problem": "  ", "answer": "1"}, "line 2: the problem is empty; mend or remove the row"),
         ({"problem": "q", "answer": " "}, "line 2: the answer is empty; mend or remove the row"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from open_rs.errors import InputError
 from open_rs.grade import Grade
+from open_rs.grade.exact import exact_verdict
 from open_rs.normalise import normalised, normalised_answer
 from open_rs.problems import Problem, last_boxed
 
@@ -75,19 +76,28 @@ def gold(
 def exact_duplicates(problems: Sequence[Problem]) -> list[Verdict]:
     """Of problems with the same normalised text keeps the first; none where their golds differ."""
     first: dict[str, Problem] = {}
-    golds: dict[str, dict[str, str]] = {}  # of a text: the normalised golds, as first written
+    golds: dict[str, list[str]] = {}  # of a text: the different golds, as first written
     texts = [normalised(problem.problem) for problem in problems]
     for text, problem in zip(texts, problems, strict=True):
         first.setdefault(text, problem)
-        golds.setdefault(text, {}).setdefault(normalised_answer(problem.answer), problem.answer)
+        known = golds.setdefault(text, [])
+        if not any(_same_gold(one, problem.answer) for one in known):
+            known.append(problem.answer)
 
     def verdict(text: str, problem: Problem) -> Verdict:
         if len(golds[text]) > 1:
-            written = " / ".join(repr(gold) for gold in golds[text].values())
+            written = " / ".join(repr(gold) for gold in golds[text])
             return Drop("duplicates with different answers", written)
         return None if first[text] is problem else Drop("duplicate", f"of {first[text].id}")
 
     return [verdict(text, problem) for text, problem in zip(texts, problems, strict=True)]
+
+
+def _same_gold(one: str, other: str) -> bool:
+    """Equal in spelling, or to the grader at once, whichever of the two is the gold."""
+    if normalised_answer(one) == normalised_answer(other):
+        return True
+    return "correct" in (exact_verdict(one, other), exact_verdict(other, one))
 
 
 def contamination(

@@ -93,6 +93,21 @@ def test_exact_duplicates_keep_the_first_and_none_of_a_conflict():
     assert verdicts == [None, Drop("duplicate", "of a"), None, conflict, conflict, conflict]
 
 
+def test_golds_that_the_grader_calls_equal_are_no_conflict():
+    verdicts = exact_duplicates(
+        [
+            problem("a", "Compute 1 / 2.", r"\frac{1}{2}"),
+            problem("b", "Compute 1 / 2.", "0.5"),
+            problem("c", "How long is it?", "8 cm"),
+            problem("d", "How long is it?", r"8\text{ centimeters}"),
+            problem("e", "Solve it.", "see figure"),
+            problem("f", "Solve it.", "See figure."),
+        ]
+    )
+    copies = [None, Drop("duplicate", "of a"), None, Drop("duplicate", "of c")]
+    assert verdicts == [*copies, None, Drop("duplicate", "of e")]
+
+
 def test_contamination_names_the_set_and_the_row():
     held_out = {
         "test": [problem("t1", "Compute 7 + 5."), problem("t2", "Compute 9 - 4.")],
