@@ -32,6 +32,7 @@ class Grader:
         self._closed = False
         self._lock = threading.Lock()
         self._cache: OrderedDict[tuple[str, str], Outcome] = OrderedDict()
+        self._waiting: dict[tuple[str, str], list[Future[Grade]]] = {}  # for one and the same pair
 
     def submit(self, completion: str, gold: str, *, opens_think: bool = False) -> Future[Grade]:
         """Grade in the background. `opens_think`: the chat template opened the thought, so a
@@ -101,21 +102,33 @@ class Grader:
         return "timeout" if verdict == "unsafe" else verdict
 
     def _ask_worker(self, gold: str, answer: str, future: Future[Grade]) -> None:
-        def answered(judged: Future[tuple[str, float]]) -> None:
-            if judged.cancelled():
-                future.cancel()
-                return
-            name, seconds = judged.result()
-            outcome = cast(Outcome, name)
-            if outcome in ("correct", "wrong"):
-                self._remember(gold, answer, outcome)
-            if future.set_running_or_notify_cancel():
-                future.set_result(Grade(outcome, answer, seconds))
-
-        self._pool.submit(gold, answer).add_done_callback(answered)
-
-    def _remember(self, gold: str, answer: str, outcome: Outcome) -> None:
+        """Have the pair judged, once for all who wait for it."""
+        pair = gold, answer
         with self._lock:
-            self._cache[gold, answer] = outcome
-            if len(self._cache) > CACHE_PAIRS:
-                self._cache.popitem(last=False)
+            waiting = self._waiting.setdefault(pair, [])
+            waiting.append(future)
+            if len(waiting) > 1:
+                return
+
+        def answered(judged: Future[tuple[str, float]]) -> None:
+            outcome, seconds = (None, 0.0) if judged.cancelled() else judged.result()
+            with self._lock:
+                futures = self._waiting.pop(pair)
+                if outcome not in (None, "error"):  # a timeout costs its time once
+                    self._cache[pair] = cast(Outcome, outcome)
+                if len(self._cache) > CACHE_PAIRS:
+                    self._cache.popitem(last=False)
+            for one in futures:
+                if outcome is None:
+                    one.cancel()
+                elif one.set_running_or_notify_cancel():
+                    one.set_result(Grade(cast(Outcome, outcome), answer, seconds))
+
+        try:
+            self._pool.submit(gold, answer).add_done_callback(answered)
+        except RuntimeError:
+            with self._lock:
+                futures = self._waiting.pop(pair)
+            for one in futures:
+                one.cancel()
+            raise

@@ -9,6 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +20,7 @@ from open_rs.grade.policy import POLICY_VERSION
 from open_rs.grade.types import OUTCOMES, Grade
 
 IN_FLIGHT = 1_000  # rows read ahead of the oldest that is not yet graded
+IN_FLIGHT_CHARACTERS = 50_000_000  # of text in them
 
 
 @dataclass
@@ -61,7 +63,7 @@ def grade_file(
     if first is None:
         raise InputError(f"{source}: holds no rows; give one JSON object a line")
     counts: Counter[str] = Counter()
-    with _writable(out) as sink, Grader(workers=workers, timeout_s=timeout_s) as grader:
+    with _writing(out) as sink, Grader(workers=workers, timeout_s=timeout_s) as grader:
         try:
             for row, grade in _graded(_chain(first, rows), grader, opens_think):
                 counts[grade.outcome] += 1
@@ -87,6 +89,7 @@ def _graded(
     were read before an error in the file are still graded.
     """
     pending: deque[tuple[dict[str, Any], Future[Grade]]] = deque()
+    characters = 0
     failure: InputError | None = None
     while True:
         try:
@@ -96,13 +99,24 @@ def _graded(
         if row is not None:
             opened = bool(row.get("opens_think", opens_think))
             pending.append((row, grader.submit(row["completion"], row["gold"], opens_think=opened)))
-        while pending and (row is None or len(pending) >= IN_FLIGHT or pending[0][1].done()):
+            characters += _characters(row)
+        while pending and (
+            row is None
+            or len(pending) >= IN_FLIGHT
+            or characters >= IN_FLIGHT_CHARACTERS
+            or pending[0][1].done()
+        ):
             oldest, future = pending.popleft()
+            characters -= _characters(oldest)
             yield oldest, future.result()
         if row is None:
             break
     if failure is not None:
         raise failure
+
+
+def _characters(row: dict[str, Any]) -> int:
+    return sum(len(value) for value in row.values() if isinstance(value, str))
 
 
 def _line(row: dict[str, Any], grade: Grade) -> str:
@@ -140,10 +154,13 @@ def _same_file(source: Path, out: Path) -> bool:
     return source.exists() and out.exists() and os.path.samefile(source, out)
 
 
-def _writable(out: Path) -> TextIO:
+@contextmanager
+def _writing(out: Path) -> Iterator[TextIO]:
+    """`out` to write to, line by line; what stops that, such as a full disk, is an InputError."""
     try:
-        return out.open("w", encoding="utf-8", buffering=1)
+        with out.open("w", encoding="utf-8", buffering=1) as sink:
+            yield sink
     except OSError as error:
         raise InputError(
-            f"{out}: cannot be written ({error.strerror}); name another file"
+            f"{out}: cannot be written ({error.strerror}); make room or name another file"
         ) from None

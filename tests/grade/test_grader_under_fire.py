@@ -145,6 +145,23 @@ def test_time_limit_kills_and_the_next_pair_is_judged():
         assert grader.grade(needs_algebra(2), r"\sqrt{6}").outcome == "timeout"
 
 
+def test_equal_bombs_cost_their_time_once(monkeypatch):
+    asked = []
+    judge = WorkerProcess.judge
+
+    def counted(process, *request):
+        asked.append(request)
+        return judge(process, *request)
+
+    monkeypatch.setattr(WorkerProcess, "judge", counted)
+    with Grader(workers=1, timeout_s=1e-4) as grader:
+        bomb = needs_algebra(1), r"\sqrt{6}"
+        together = [grade.outcome for grade in grader.grade_many([bomb] * 8)]
+        assert together == ["timeout"] * 8
+        assert grader.grade(*bomb).outcome == "timeout"
+    assert len(asked) == 1
+
+
 def test_cpu_and_memory_limits_hold_inside_the_worker():
     process = WorkerProcess()
     try:

@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from open_rs.errors import InputError
-from open_rs.grade import OUTCOMES, POLICY_VERSION, audit_files, grade_file
+from open_rs.grade import OUTCOMES, POLICY_VERSION, Grade, audit_files, grade_file, stream
 
 
 def write(path, *rows):
@@ -77,6 +78,38 @@ def test_files_that_cannot_be_used(tmp_path):
     with pytest.raises(InputError, match="is the input too"):
         grade_file(source, source)
     assert read(source) == [row(3)]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is not here")
+def test_a_full_disk_is_named(tmp_path):
+    source = write(tmp_path / "in.jsonl", row(3))
+    with pytest.raises(InputError, match=r"/dev/full: cannot be written \(No space left"):
+        grade_file(source, Path("/dev/full"))
+
+
+def test_rows_under_way_are_bounded_by_their_text(monkeypatch):
+    monkeypatch.setattr(stream, "IN_FLIGHT_CHARACTERS", 1_000)
+    read_ahead = []
+
+    def rows():
+        for n in range(20):
+            read_ahead.append(n)
+            yield {"gold": "3", "completion": "x" * 300}
+
+    class Slow:  # grades nothing until it is asked for the result
+        def submit(self, *pair, opens_think):
+            return Waiting()
+
+    class Waiting:
+        def done(self):
+            return False
+
+        def result(self):
+            return Grade("no_answer", None, 0.0)
+
+    graded = stream._graded(rows(), Slow(), False)
+    next(graded)
+    assert len(read_ahead) == 4  # 4 * 301 characters are the first to reach 1,000
 
 
 def test_ctrl_c_leaves_whole_lines_and_says_so(tmp_path):
