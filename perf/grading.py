@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT / "tests" / "grade"))
 from hostile_answers import GOLDS, hostile_answers  # noqa: E402
 from labelled_pairs import Pair, layout, pairs  # noqa: E402
 
-from open_rs.grade import Grader  # noqa: E402
+from open_rs.grade import OUTCOMES, Grader  # noqa: E402
 from open_rs.grade.exact import readable  # noqa: E402
 
 DATA = Path(os.environ.get("OPEN_RS_DATA", ROOT.parent / "shared" / "data"))
@@ -72,18 +72,27 @@ def bombs(count: int = 5_120) -> dict[str, Any]:
 
 def workers_peak_mb() -> float:
     """The largest resident size that a process below this one has had."""
-    peaks = [0.0]
+    parents: dict[int, int] = {}
+    peaks: dict[int, float] = {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             fields = dict(
                 line.split(":", 1) for line in status.read_text().splitlines() if ":" in line
             )
-            command = status.with_name("cmdline").read_bytes()
         except OSError:  # it ended while we looked
             continue
-        if b"open_rs.grade.worker" in command:
-            peaks.append(int(fields["VmHWM"].split()[0]) / 1024)
-    return max(peaks)
+        pid = int(status.parent.name)
+        parents[pid] = int(fields["PPid"])
+        peaks[pid] = int(fields.get("VmHWM", "0 kB").split()[0]) / 1024  # none of a zombie
+    return max((peak for pid, peak in peaks.items() if _is_below(pid, parents)), default=0.0)
+
+
+def _is_below(pid: int, parents: dict[int, int]) -> bool:
+    """Whether this process is an ancestor of `pid`."""
+    while (pid := parents.get(pid, 0)) > 0:
+        if pid == os.getpid():
+            return True
+    return False
 
 
 def varied_answers(count: int) -> list[Pair]:
@@ -158,10 +167,14 @@ def errors(theirs: int = 1_000) -> dict[str, Any]:
     their_counts = Counter(
         (pair.right, verdict) for pair, verdict in zip(sample, verdicts, strict=True)
     )
-    undecided = sum(counts[side, name] for side in (True, False) for name in ("timeout", "error"))
+    undecided = sum(
+        counts[side, name] for side in (True, False) for name in ("timeout", "error", "bad_gold")
+    )
     return {
         "measure": "errors", "pairs": len(labelled), "right": right,
-        "false_negatives_pct": 100 * counts[True, "wrong"] / right,
+        "right_outcomes": {name: counts[True, name] for name in OUTCOMES},
+        "wrong_outcomes": {name: counts[False, name] for name in OUTCOMES},
+        "false_negatives_pct": 100 * (right - counts[True, "correct"]) / right,
         "false_positives_pct": 100 * counts[False, "correct"] / (len(labelled) - right),
         "undecided_pct": 100 * undecided / len(labelled),
         "math_verify_pairs": theirs,

@@ -22,6 +22,16 @@ from open_rs.grade.pool import WorkerProcess
 DATA = Path(os.environ.get("OPEN_RS_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
+TIMEOUT_S = 12.0  # of which TIMEOUT_S / 6 = 2 s is CPU time
+WORST_SECONDS = TIMEOUT_S + 4.0  # slack: to fork a worker, and the caller's own share, under load
+
+
+@pytest.fixture
+def impatient():
+    with Grader(workers=1, timeout_s=TIMEOUT_S) as made:
+        yield made
+
+
 def bombs_and_good_answers(count):
     """(hostile answer, gold, "kind") with a right answer after every tenth: needs_algebra."""
     draw = random.Random(1)
@@ -44,17 +54,17 @@ def fire(grader, count):
     return worst, lies
 
 
-def test_hostile_answers(grader):
-    worst, lies = fire(grader, 4 * len(MAKERS))
+def test_hostile_answers(impatient):
+    worst, lies = fire(impatient, 4 * len(MAKERS))
     assert lies == []
-    assert worst < 30.0  # the limit; perf/grading.py measures it on an idle machine
+    assert worst < WORST_SECONDS
 
 
 @pytest.mark.slow
-def test_five_thousand_hostile_answers(grader):
-    worst, lies = fire(grader, 5_120)
+def test_five_thousand_hostile_answers(impatient):
+    worst, lies = fire(impatient, 5_120)
     assert lies == []
-    assert worst < 30.0
+    assert worst < WORST_SECONDS
 
 
 # Golds whose meaning neither our reader nor math-verify finds; docs/grading.md lists them
