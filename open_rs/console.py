@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,6 +24,25 @@ def say(text: str) -> None:
 
 
 @contextmanager
+def live_panel(live: Live) -> Iterator[None]:
+    """Show `live` in a terminal. Bars inside it are not drawn: two displays would fight for the
+    cursor.
+    """
+    if not console.is_terminal:
+        yield
+        return
+    _shown.append(live)
+    try:
+        with live:
+            yield
+    finally:
+        _shown.remove(live)
+
+
+_shown: list[Live] = []
+
+
+@contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar in a terminal; elsewhere a line at the start and one at the end. Yields
     `advance(count)`.
@@ -37,6 +57,9 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         say(f"{title}: {total} to do")
         yield advance
         say(f"{title}: {done} of {total} done")
+        return
+    if _shown:
+        yield lambda count=1: None
         return
     columns = (
         TextColumn("{task.description}"),

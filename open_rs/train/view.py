@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from open_rs.console import console, say
+from open_rs.console import console, live_panel, say
 from open_rs.recipe import Recipe
 from open_rs.rollout.protocol import RolloutGroup
 from open_rs.runs import RunFolder
@@ -35,13 +35,12 @@ class TrainView:
         self.live = Live(self.panel(), console=console, auto_refresh=False, transient=False)
 
     def __enter__(self) -> Self:
-        if console.is_terminal:
-            self.live.start()
+        self._showing = live_panel(self.live)
+        self._showing.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if console.is_terminal:
-            self.live.stop()
+        self._showing.__exit__(None, None, None)
 
     def score(self, step: int, row: dict[str, float]) -> None:
         """A validation score."""

@@ -155,6 +155,7 @@ def test_points_are_fixed_and_positive():
         ("5", f"5+{PRIME}x"),  # were it known: floating point sees the difference
         (r"\pi", rf"{PRIME + 1}\pi"),
     ],
+    ids=["symbol", "pi", "mersenne", "drawn", "drawn_pi"],  # the prime differs between processes
 )
 def test_no_multiple_of_a_prime_is_zero(one, other):
     assert same_value(read(normalise(one)), read(normalise(other))) is False
