@@ -42,6 +42,10 @@ def live_panel(live: Live) -> Iterator[None]:
 _shown: list[Live] = []
 
 
+def _not_shown(count: int = 1) -> None:
+    """The progress of something inside a live panel."""
+
+
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar in a terminal; elsewhere a line at the start and one at the end. Yields
@@ -59,7 +63,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         say(f"{title}: {done} of {total} done")
         return
     if _shown:
-        yield lambda count=1: None
+        yield _not_shown
         return
     columns = (
         TextColumn("{task.description}"),

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Self
 
 from rich.console import Group, RenderableType
@@ -35,12 +36,12 @@ class TrainView:
         self.live = Live(self.panel(), console=console, auto_refresh=False, transient=False)
 
     def __enter__(self) -> Self:
-        self._showing = live_panel(self.live)
-        self._showing.__enter__()
+        self.shown = ExitStack()
+        self.shown.enter_context(live_panel(self.live))
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._showing.__exit__(None, None, None)
+        self.shown.close()
 
     def score(self, step: int, row: dict[str, float]) -> None:
         """A validation score."""
