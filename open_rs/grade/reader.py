@@ -281,9 +281,9 @@ class _Reader(Atoms):
             return ("pct", tree)
         if self.take("^"):
             power = self.argument()
-            if power[0] != "num" or not name:
+            if power[0] != "num" or not words:
                 raise Unreadable("a power of words")
-            name = f"{name}^{power[1]}"
+            name = f"{name or 'unit'}^{power[1]}"
         if not name:
             return tree
         return ("unit", tree, name)

@@ -28,15 +28,15 @@ _NAMES = {name: group.split()[0] for group in _GROUPS for name in group.split()}
     for plural in ("", "s")
 }
 _NAMES |= {symbol: symbol for symbol in ("cm", "mm", "km", "kg", "mg", "ml")}
-_NAMES["mph"] = "mi per h"
-_UNITS = {*_SYMBOLS, *_NAMES.values(), "mi", "per"}
+_NAMES |= {"mph": "mi per h", "units": "unit"}
+_UNITS = {*_SYMBOLS, *_NAMES.values(), "mi", "per"} - {"unit"}
 _FACTORS = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9,
             "trillion": 10**12, "dozen": 12}  # fmt: skip
 _BINDING = frozenset(
     ("or", "more", "less", "not", "no", "is", "are", "if", "am", "pm", "at", "least", "most",
      "than", "only", "except", "and", "but", "minus", "plus")
 )  # fmt: skip
-_IGNORED = frozenset(("of", "the", "a", "an", "units", "unit"))
+_IGNORED = frozenset(("of", "the", "a", "an", "unit"))
 
 
 def factor(words: str) -> tuple[Fraction, str]:

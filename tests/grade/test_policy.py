@@ -25,6 +25,8 @@ SAME = [
     ("5000000", "5 million"), ("5 million", "5,000,000"), ("12", r"1\text{ dozen}"),
     ("5", "5 apples"), ("5 red apples", "5 apples"), ("10 kJ", r"10\text{ kilojoules}"),
     ("3 km/h", r"3\text{ kilometers per hour}"), ("3 km/h", "3"), ("6:30 PM", r"6:30\text{ p.m.}"),
+    (r"5\text{ square units}", r"5 \text{ units}^2"),
+    (r"5\text{ square units}", "5"), ("5", "5 units"),
     ("2 million dollars", r"\$2{,}000{,}000"), (r"10\text{ N}", "10 newtons"),
     # expressions
     ("2n-2", "2(n-1)"), (r"3\sqrt{13}", r"\sqrt{13} \cdot 3"), ("6-5i", "-5i+6"),
