@@ -109,7 +109,8 @@ class TrainView:
         )
         table.add_row("time", f"{sum(self.seconds):.0f} s of steps, about {left:.0f} s left")
         sample = Text("\n".join(self.sample.splitlines()[:SAMPLE_LINES]), style="dim")
-        bar = ProgressBar(total=self.num_steps, completed=self.at_step)
+        bar = Table.grid(expand=True)  # alone, a bar does not end its line
+        bar.add_row(ProgressBar(total=self.num_steps, completed=self.at_step))
         return Panel(
             Group(bar, table, Text(), sample),
             title=f"{self.name}: step {self.at_step} of {self.num_steps}",
