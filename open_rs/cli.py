@@ -204,6 +204,9 @@ def grade(
     opens_think: Annotated[
         bool, typer.Option("--opens-think", help="the template opened <think> in every prompt")
     ] = False,
+    unboxed_numbers: Annotated[
+        bool, typer.Option("--unboxed-numbers", help="without a box the last number counts")
+    ] = False,
     against: Annotated[
         Path | None, typer.Option("--against", help="another graded file of the same rows")
     ] = None,
@@ -216,7 +219,12 @@ def grade(
         raise InputError("--out is missing; name a file for the grades")
     if out is not None:
         summary = grade_file(
-            source, out, workers=workers, timeout_s=timeout, opens_think=opens_think
+            source,
+            out,
+            workers=workers,
+            timeout_s=timeout,
+            opens_think=opens_think,
+            unboxed_numbers=unboxed_numbers,
         ).as_dict()
         if against is None or not summary["complete"]:
             show(summary, as_json, grades_text(summary))

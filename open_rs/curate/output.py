@@ -128,9 +128,10 @@ def curation_inputs(recipe: Recipe, *, limited: bool) -> Row:
 
 
 def grading_key(recipe: Recipe) -> Row:
-    from open_rs.grade import POLICY_VERSION
+    from open_rs.grade.policy import policy_version
 
-    return {"policy_version": POLICY_VERSION, "timeout_s": recipe.grade.timeout_s}
+    version = policy_version(unboxed_numbers=recipe.grade.unboxed_numbers)
+    return {"policy_version": version, "timeout_s": recipe.grade.timeout_s}
 
 
 def sampling_settings(recipe: Recipe) -> Row:

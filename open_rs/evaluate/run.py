@@ -19,7 +19,6 @@ from open_rs.evaluate.records import (
     shares_of,
     write_evaluation,
 )
-from open_rs.grade import POLICY_VERSION
 from open_rs.problems import Problem
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import SamplingParams
@@ -75,7 +74,7 @@ def evaluate_model(
             seed=seed,
             on_graded=lambda prompt, rollout: advance(1),
         )
-    rows = record_rows(groups, seed=seed, policy_version=POLICY_VERSION)
+    rows = record_rows(groups, seed=seed, policy_version=sampler.grader.policy_version)
     summary = {
         "name": name,
         "model": model,
@@ -112,7 +111,7 @@ def harness_fingerprint(
         "engine": sampler.engine.name,
         "dtype": None if module is None else str(module.dtype).removeprefix("torch."),
         "device": None if module is None else module.device.type,
-        "grader_policy": POLICY_VERSION,
+        "grader_policy": sampler.grader.policy_version,
         "versions": {package: package_version(package) for package in PACKAGES},
         **(extras or {}),
     }

@@ -4,6 +4,9 @@ import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(r"\\[\\{}]|[{}]")  # an escaped brace is text, not a group
+_NUMBER = re.compile(
+    r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+|/\d+)?(?![\w])"  # not a part of a word
+)
 _SPACING = re.compile(r"\\[,;]")  # of LaTeX: parts nothing
 _LISTED = re.compile(r"[,;]|and|or")
 _JOINT = re.compile(r"(?:[\s,;$&]|\\[()\[\];,! ]|\\q?quad\b|\\text\s*\{\s*(?:and|or)\s*\}|and|or)*")
@@ -68,8 +71,23 @@ def _joined(between: str) -> bool:
     return _LISTED.search(_SPACING.sub("", between)) is not None
 
 
-def extract_answer(completion: str, *, opens_think: bool = False) -> str | None:
-    """The boxed answer after the thoughts, stripped; None where there is none or it is empty."""
+def last_number(text: str) -> str | None:
+    """The last integer, decimal or fraction of two integers, with its sign; None without one."""
+    numbers = _NUMBER.findall(text)
+    return numbers[-1] if numbers else None
+
+
+def extract_answer(
+    completion: str, *, opens_think: bool = False, unboxed_numbers: bool = False
+) -> str | None:
+    """The boxed answer after the thoughts, stripped; None where there is none or it is empty.
+
+    `unboxed_numbers`: where there is no box at all, the last number after the thoughts counts.
+    """
     text = answer_text(completion, opens_think=opens_think)
-    content = None if text is None else last_boxed(text)
+    if text is None:
+        return None
+    content = last_boxed(text)
+    if content is None and unboxed_numbers and _BOX.search(text) is None:
+        content = last_number(text)
     return (content or "").strip() or None

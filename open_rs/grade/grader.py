@@ -11,6 +11,7 @@ from typing import cast
 
 from open_rs.grade.exact import exact_verdict
 from open_rs.grade.extract import extract_answer
+from open_rs.grade.policy import policy_version
 from open_rs.grade.pool import WorkerPool
 from open_rs.grade.types import Grade, Outcome
 
@@ -22,12 +23,17 @@ class Grader:
 
     `timeout_s` is the wall-clock limit for judging one answer, enforced by killing the process that
     judges it. Workers start when the first answer needs one, so making a Grader costs nothing.
+    `unboxed_numbers`: the last number counts where a completion has no box at all.
     """
 
-    def __init__(self, *, workers: int = 1, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, *, workers: int = 1, timeout_s: float = 5.0, unboxed_numbers: bool = False
+    ) -> None:
         if workers < 1 or timeout_s <= 0:
             raise ValueError("a Grader needs workers >= 1 and timeout_s > 0")
         self._pool = WorkerPool(workers, timeout_s)
+        self._unboxed_numbers = unboxed_numbers
+        self.policy_version = policy_version(unboxed_numbers=unboxed_numbers)
         self._owner = os.getpid()
         self._closed = False
         self._lock = threading.Lock()
@@ -43,7 +49,9 @@ class Grader:
                 "this Grader is closed, or belongs to the process it was forked from"
             )
         started = time.perf_counter()
-        answer = extract_answer(completion, opens_think=opens_think)
+        answer = extract_answer(
+            completion, opens_think=opens_think, unboxed_numbers=self._unboxed_numbers
+        )
         future: Future[Grade] = Future()
         outcome = self._at_once(gold, answer)
         if outcome is not None:

@@ -16,7 +16,6 @@ from typing import Any, TextIO
 
 from open_rs.errors import InputError
 from open_rs.grade.grader import Grader
-from open_rs.grade.policy import POLICY_VERSION
 from open_rs.grade.types import OUTCOMES, Grade
 
 IN_FLIGHT = 1_000  # rows read ahead of the oldest that is not yet graded
@@ -27,7 +26,7 @@ IN_FLIGHT_CHARACTERS = 50_000_000  # of text in them
 class GradeSummary:
     """What `grade_file` did. `complete` is False where it was interrupted."""
 
-    policy_version: str = POLICY_VERSION
+    policy_version: str
     rows: int = 0
     outcomes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     undecided_frac: float = 0.0
@@ -46,6 +45,7 @@ def grade_file(
     workers: int = 1,
     timeout_s: float = 5.0,
     opens_think: bool = False,
+    unboxed_numbers: bool = False,
     on_graded: Callable[[int], None] | None = None,
 ) -> GradeSummary:
     """Grade each row of `source` (`gold`, `completion`; other fields pass through) into `out`, with
@@ -57,17 +57,18 @@ def grade_file(
     """
     if _same_file(source, out):
         raise InputError(f"{out}: is the input too; name another file to write to")
-    summary, started = GradeSummary(), time.perf_counter()
+    grading = Grader(workers=workers, timeout_s=timeout_s, unboxed_numbers=unboxed_numbers)
+    summary, started = GradeSummary(grading.policy_version), time.perf_counter()
     rows = _rows(source)
     first = next(rows, None)
     if first is None:
         raise InputError(f"{source}: holds no rows; give one JSON object a line")
     counts: Counter[str] = Counter()
-    with _writing(out) as sink, Grader(workers=workers, timeout_s=timeout_s) as grader:
+    with _writing(out) as sink, grading as grader:
         try:
             for row, grade in _graded(_chain(first, rows), grader, opens_think):
                 counts[grade.outcome] += 1
-                sink.write(_line(row, grade))
+                sink.write(_line(row, grade, grader.policy_version))
                 if on_graded is not None:
                     on_graded(1)
         except KeyboardInterrupt:
@@ -119,13 +120,13 @@ def _characters(row: dict[str, Any]) -> int:
     return sum(len(value) for value in row.values() if isinstance(value, str))
 
 
-def _line(row: dict[str, Any], grade: Grade) -> str:
+def _line(row: dict[str, Any], grade: Grade, policy_version: str) -> str:
     graded = {
         **row,
         "outcome": grade.outcome,
         "extracted": grade.extracted,
         "seconds": round(grade.seconds, 6),
-        "policy_version": POLICY_VERSION,
+        "policy_version": policy_version,
     }
     return json.dumps(graded, ensure_ascii=True) + "\n"
 

@@ -107,6 +107,9 @@ class GradeRecipe(Section):
         5.0, gt=0, description="a verdict that takes longer is `timeout`, and counts neither way"
     )
     workers: int = Field(1, ge=1, description="grading processes")
+    unboxed_numbers: bool = Field(
+        False, description="the last number counts as the answer where there is no box at all"
+    )
 
 
 class LossRecipe(Section):

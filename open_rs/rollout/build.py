@@ -35,7 +35,9 @@ def open_sampler(
         max_slots=recipe.rollout.max_slots,
     )
     grade = recipe.grade
-    with Grader(workers=grade.workers, timeout_s=grade.timeout_s) as grader:
+    with Grader(
+        workers=grade.workers, timeout_s=grade.timeout_s, unboxed_numbers=grade.unboxed_numbers
+    ) as grader:
         yield GradedSampler(engine, grader, prompter)
 
 

@@ -39,7 +39,7 @@ def train(recipe: Recipe, run: RunFolder) -> None:
             step = state.step + 1
             torch.manual_seed(recipe.seed + step)  # for dropout, where a model has any
             groups, metrics = roll_out(training, step)
-            write_rollouts(run, step, groups, training.sampler.prompter)
+            write_rollouts(run, step, groups, training.sampler)
             batches = training_batches(training, groups)
             for number in range(updates):
                 metrics |= learn(training, batches, first_of_batch=number == 0)

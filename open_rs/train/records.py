@@ -3,22 +3,22 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from open_rs.prompts import Prompter
+from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import RolloutGroup
 from open_rs.runs import RunFolder, write_jsonl
 
 
 def write_rollouts(
-    run: RunFolder, step: int, groups: Sequence[RolloutGroup], prompter: Prompter
+    run: RunFolder, step: int, groups: Sequence[RolloutGroup], sampler: GradedSampler
 ) -> None:
-    write_jsonl(run.rollouts(step), rollout_rows(step, groups, prompter))
+    write_jsonl(run.rollouts(step), rollout_rows(step, groups, sampler))
 
 
 def rollout_rows(
-    step: int, groups: Sequence[RolloutGroup], prompter: Prompter
+    step: int, groups: Sequence[RolloutGroup], sampler: GradedSampler
 ) -> Iterator[dict[str, Any]]:
     for group in groups:
-        prompt = prompter.text(group.problem.problem)
+        prompt = sampler.prompter.text(group.problem.problem)
         for rollout in group.rollouts:
             yield {
                 "step": step,
@@ -37,4 +37,5 @@ def rollout_rows(
                 "finish_reason": rollout.finish_reason,
                 "outcome": rollout.grade.outcome if rollout.grade else None,
                 "extracted": rollout.grade.extracted if rollout.grade else None,
+                "policy_version": sampler.grader.policy_version,
             }

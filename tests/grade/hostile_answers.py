@@ -138,7 +138,7 @@ def redos(draw: random.Random) -> str:
              "1/2" * 600, r"\frac{" * 300, "=1" * 990, "x^" * 990, "5 cm " * 390, "(1)" * 600,
              r"\sqrt[" * 300, "e1" * 990, "1e1" * 600, "|" * 1990, "_1" * 990,
              "**" * 990)  # fmt: skip
-    return draw.choice(parts) + str(draw.randint(0, 9))
+    return draw.choice(parts) + draw.choice("01234568")  # 7 is a gold, and some parts are layout
 
 
 def long_integer(draw: random.Random) -> str:

@@ -2,6 +2,7 @@ import time
 
 import pytest
 
+from open_rs.grade import POLICY_VERSION, Grader
 from open_rs.grade.extract import extract_answer
 
 
@@ -62,3 +63,37 @@ def test_time_is_linear_in_hostile_text(hostile):
     started = time.process_time()
     extract_answer(hostile)
     assert time.process_time() - started < 1.0
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        ("so it is 12.", "12"),
+        ("first 3, then -4.5", "-4.5"),
+        ("the sum is 1,234", "1,234"),
+        ("a half is 1/2", "1/2"),
+        ("</think> 7 apples", "7"),
+        ("x2 and v3 are names", None),
+        ("no number", None),
+        (r"12 \boxed{}", None),  # there is a box: it decides
+        (r"12 \boxed{3", None),
+        (r"\boxed{3} and 12", "3"),
+    ],
+)
+def test_a_number_without_a_box_counts_only_where_it_is_allowed(completion, answer):
+    assert extract_answer(completion, unboxed_numbers=True) == answer
+    if "boxed" not in completion:
+        assert extract_answer(completion) is None
+
+
+def test_an_open_thought_has_no_number_either():
+    assert extract_answer("it is 12", opens_think=True, unboxed_numbers=True) is None
+
+
+def test_the_version_says_that_numbers_were_allowed():
+    with Grader(unboxed_numbers=True) as grader:
+        assert grader.policy_version == f"{POLICY_VERSION}+unboxed_numbers"
+        assert grader.grade("it is 12", "12").outcome == "correct"
+    with Grader() as grader:
+        assert grader.policy_version == POLICY_VERSION
+        assert grader.grade("it is 12", "12").outcome == "no_answer"
