@@ -13,6 +13,7 @@ import typer
 
 from open_rs import __version__
 from open_rs.errors import GuardStop, InputError
+from open_rs.texts import comparison_text, funnel_text, grades_text, plan_text, scores_text
 
 if TYPE_CHECKING:
     from open_rs.recipe import Recipe
@@ -143,7 +144,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """A run: its test split before and after. A model: a benchmark file, with an interval."""
-    from open_rs.evaluate.held_out import evaluate_benchmark, evaluate_run, scores_text
+    from open_rs.evaluate.held_out import evaluate_benchmark, evaluate_run
 
     if benchmark is None:
         if num_samples or recipe_path or setting or out:
@@ -351,52 +352,6 @@ def finish(run: "RunFolder", as_json: bool) -> None:
     comparison = read_json(run.evaluation("comparison.json"))
     result = {"comparison": comparison, "report": str(run.report)}
     show(result, as_json, f"{comparison_text(comparison)}\nreport: {run.report}")
-
-
-def comparison_text(comparison: dict[str, Any]) -> str:
-    """The before/after table with intervals and the verdict."""
-    percent = 100 * comparison["difference"]["confidence"]
-    rows = [f"{'':<10} {'pass@1':>7}   {percent:.0f} % interval"]
-    for name in ("before", "after"):
-        one = comparison["scores"][name]["pass@1"]
-        rows.append(f"{name:<10} {one['value']:7.3f}   [{one['low']:.3f}, {one['high']:.3f}]")
-    one = comparison["difference"]
-    rows.append(
-        f"{'difference':<10} {one['value']:+7.3f}   [{one['low']:+.3f}, {one['high']:+.3f}]"
-    )
-    rows.append(
-        f"n = {comparison['num_problems']} problems, k = {comparison['num_samples']} samples each, "
-        f"paired by problem, p = {comparison['p_value']:.2g}"
-    )
-    return "\n".join([*rows, f"verdict: {comparison['verdict']}"])
-
-
-def funnel_text(summary: dict[str, Any], run: "RunFolder") -> str:
-    rows = [f"curate: {summary['input']} rows"]
-    rows += [
-        f"  {one['filter']:<18} -{one['dropped']:<5} {one['kept']} left"
-        for one in summary["funnel"]
-    ]
-    return "\n".join([*rows, f"  {summary['kept']} problems in {run.curated}"])
-
-
-def grades_text(summary: dict[str, Any]) -> str:
-    counts = ", ".join(f"{count} {name}" for name, count in summary["outcomes"].items() if count)
-    end = "" if summary["complete"] else "; interrupted, the rest was not graded"
-    return f"{summary['rows']} rows: {counts} ({summary['rows_per_second']:.0f} rows/s){end}"
-
-
-def plan_text(made: dict[str, Any]) -> str:
-    seconds, memory = made["seconds"], made["memory_bytes"]
-    parts = ", ".join(f"{name} {seconds[name]:.0f}" for name in seconds if name != "total")
-    rows = [
-        f"plan: {made['steps']} steps, {made['completions']} completions in training and "
-        f"{made['evaluation_completions']} in evaluation, {made['completion_tokens_are']} "
-        f"{made['completion_tokens']:,} tokens, {made['epochs']:.1f} epochs of "
-        f"{made['problems']} problems",
-        f"  time {seconds['total']:.0f} s ({parts}), memory {memory['total'] / 2**30:.2f} GiB",
-    ]
-    return "\n".join([*rows, *(f"  note: {finding}" for finding in made["findings"])])
 
 
 if __name__ == "__main__":

@@ -81,17 +81,3 @@ def sample_and_score(
             confidence=recipe.evaluate.confidence,
             model_sha256=model_hash(local_model(recipe.model, model)),
         )
-
-
-def scores_text(summary: dict[str, Any]) -> str:
-    """A line per score, with its interval, and the shares that explain it."""
-    rows = [
-        f"{name:<8} {one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-        for name, one in summary["scores"].items()
-    ]
-    first = summary["scores"]["pass@1"]
-    rows.append(
-        f"n = {first['n']}, k = {first['k']}, truncated {summary['truncated_frac']:.1%}, no answer "
-        f"{summary['no_answer_frac']:.1%}, {summary['mean_tokens']:.0f} tokens a completion"
-    )
-    return "\n".join(rows)
