@@ -4,8 +4,9 @@ import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(r"\\[\\{}]|[{}]")  # an escaped brace is text, not a group
+# Whole or not at all: neither 3 of 3.5cm nor 1.2 of 1.2e5, and no part of a word
 _NUMBER = re.compile(
-    r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+|/\d+)?(?![\w])"  # not a part of a word
+    r"(?<![\w.])[-−]?(?:(?:\d{1,3}(?:,\d{3})++|\d++)(?:\.\d++|/\d++)?+|\.\d++)(?!\d|[eE][-+]?\d)"
 )
 _SPACING = re.compile(r"\\[,;]")  # of LaTeX: parts nothing
 _LISTED = re.compile(r"[,;]|and|or")

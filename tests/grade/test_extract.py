@@ -75,6 +75,12 @@ def test_time_is_linear_in_hostile_text(hostile):
         ("</think> 7 apples", "7"),
         ("x2 and v3 are names", None),
         ("no number", None),
+        ("The length is 3.5cm.", "3.5"),
+        ("It costs 12,500m", "12,500"),
+        ("3/4x", "3/4"),
+        ("so 1.2e5", None),
+        ("is −7", "−7"),
+        ("answer is .5", ".5"),
         (r"12 \boxed{}", None),  # there is a box: it decides
         (r"12 \boxed{3", None),
         (r"\boxed{3} and 12", "3"),
