@@ -136,6 +136,12 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     model.load_state_dict(saved.state_dict())
 
 
+def load_policy(recipe: ModelRecipe) -> Any:
+    """The model that is trained: the recipe's own, with adapters where it asks for them."""
+    model = load_model(training_model(recipe))
+    return model if recipe.lora is None else add_lora(model, recipe.lora)
+
+
 def add_lora(model: nn.Module, recipe: LoraRecipe) -> nn.Module:
     """Wrap `model` so that only low-rank adapters train (arXiv 2106.09685)."""
     from peft import LoraConfig, get_peft_model
@@ -156,9 +162,18 @@ def add_lora(model: nn.Module, recipe: LoraRecipe) -> nn.Module:
 
 
 def context_length(model: nn.Module) -> int | None:
-    """Positions that the model was made for, None where its config does not say."""
-    config: Any = model.config
-    return getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    """The positions that a row may use, None where the model's config does not say.
+
+    Under "longrope" the frequencies of the whole batch change once one row passes the original
+    context, so a row's text would depend on its neighbours: the limit is there.
+    """
+    whole: Any = model.config
+    config = whole.get_text_config(decoder=True)
+    limit = getattr(config, "max_position_embeddings", None)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        limit = rope.get("original_max_position_embeddings", limit)
+    return limit
 
 
 def check_context(

@@ -93,13 +93,12 @@ def held_out_source(recipe: Recipe, name: str) -> Source:
     """The set that a contamination filter names: of the recipe's `data`, else a path."""
     if name not in ("validation", "test"):
         return Source(path=name)
-    source: Source | None = getattr(recipe.data, name)
-    if source is None:
+    if name not in recipe.data.held_out:
         raise InputError(
             f'filter contamination: against "{name}", but the recipe has no data.{name}; '
             "state it, or name in against what to check"
         )
-    return source
+    return recipe.data.held_out[name]
 
 
 def curation_inputs(recipe: Recipe, *, limited: bool) -> Row:

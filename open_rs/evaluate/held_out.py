@@ -32,7 +32,7 @@ def evaluate_run(run: RunFolder) -> dict[str, Any]:
     chosen = select_checkpoint(run)
     step = chosen["step"]
     say(f"selected: step {step}, validation pass@1 {chosen['pass@1']:.3f} ({chosen['rule']})")
-    base, after = test_scores(run, 0), test_scores(run, step)
+    base, after = test_split(run, 0), test_split(run, step)
     score_model(recipe, run, problems, recipe.model.path, 0, base)
     score_model(recipe, run, problems, str(run.checkpoint(step)), step, after)
     comparison = compare(base, after, recipe.evaluate.confidence) | {"selection": chosen}
@@ -41,7 +41,7 @@ def evaluate_run(run: RunFolder) -> dict[str, Any]:
     return comparison
 
 
-def test_scores(run: RunFolder, step: int) -> Path:
+def test_split(run: RunFolder, step: int) -> Path:
     return run.evaluation(f"test-{step:06d}")
 
 

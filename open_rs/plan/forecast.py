@@ -3,42 +3,25 @@
 from dataclasses import asdict
 from typing import Any
 
-from open_rs.errors import InputError
-from open_rs.models import (
-    add_lora,
-    check_context,
-    load_model,
-    load_tokenizer,
-    mixed_precision,
-    training_model,
-)
+from open_rs.models import check_context, load_policy, mixed_precision
 from open_rs.plan.memory import ModelShape, memory_bytes
 from open_rs.plan.probe import Probe, run_probe
 from open_rs.problems import load_problems
 from open_rs.recipe import Recipe
-from open_rs.rollout.build import open_sampler
-from open_rs.runs import RunFolder, training_source, write_json
+from open_rs.rollout.build import open_sampler, training_prompts
+from open_rs.runs import RunFolder, write_json
 
 
 def make_plan(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
     """Probe the recipe on this machine, write plan.json and return it."""
-    source = training_model(recipe.model)
-    tokenizer, model = load_tokenizer(source), load_model(source)
-    if recipe.model.lora is not None:
-        model = add_lora(model, recipe.model.lora)
-    with open_sampler(recipe, model=model, tokenizer=tokenizer) as sampler:
-        problems = load_problems(training_source(recipe, run))
-        prompts, too_long = sampler.prompter.encode_all(problems)
-        if not prompts:
-            raise InputError(
-                f"prompt.max_prompt_tokens = {recipe.prompt.max_prompt_tokens}: every training "
-                "prompt is longer; raise it"
-            )
+    model = load_policy(recipe.model)
+    with open_sampler(recipe, model=model) as sampler:
+        prompts, too_long = training_prompts(recipe, run, sampler.prompter)
         longest = max(len(prompt.prompt_ids) for prompt in prompts)
         check_context(model, longest, recipe.rollout.max_completion_tokens)
         with mixed_precision(recipe.model):
             probe = run_probe(recipe, sampler.engine, model, prompts)
-    held_out = held_out_sizes(recipe)
+    held_out = {name: len(load_problems(one)) for name, one in recipe.data.held_out.items()}
     plan = forecast(recipe, probe, num_problems=len(prompts), held_out=held_out)
     plan["memory_bytes"] = memory_bytes(
         model_shape(model),
@@ -53,17 +36,12 @@ def make_plan(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
     return plan
 
 
-def held_out_sizes(recipe: Recipe) -> dict[str, int]:
-    sets = {"validation": recipe.data.validation, "test": recipe.data.test}
-    return {name: len(load_problems(source)) if source else 0 for name, source in sets.items()}
-
-
 def most_rows(recipe: Recipe, held_out: dict[str, int]) -> int:
     """Completions of the largest call of the engine."""
     return max(
         recipe.rollout.prompts_per_step * recipe.rollout.group_size,
-        held_out["validation"] * recipe.evaluate.validation_samples,
-        held_out["test"] * recipe.evaluate.num_samples,
+        held_out.get("validation", 0) * recipe.evaluate.validation_samples,
+        held_out.get("test", 0) * recipe.evaluate.num_samples,
     )
 
 
@@ -80,9 +58,9 @@ def forecast(
     prompts = batches * rollout.prompts_per_step
     completions = prompts * rollout.group_size
     length = probe.mean_completion_tokens
-    scored = 1 + -(-train.num_steps // evaluate.every) if held_out["validation"] else 0
-    evaluated = scored * held_out["validation"] * evaluate.validation_samples
-    evaluated += 2 * held_out["test"] * evaluate.num_samples
+    scored = 1 + -(-train.num_steps // evaluate.every) if held_out.get("validation") else 0
+    evaluated = scored * held_out.get("validation", 0) * evaluate.validation_samples
+    evaluated += 2 * held_out.get("test", 0) * evaluate.num_samples
     row = probe.mean_prompt_tokens + length
     seconds = {
         "rollout": completions * length / probe.rollout_tokens_per_s,

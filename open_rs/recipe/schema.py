@@ -79,6 +79,12 @@ class DataRecipe(Section):
         None, description="held out: scored before and after, never picks anything"
     )
 
+    @property
+    def held_out(self) -> dict[str, Source]:
+        """The held-out sets that are stated, by name."""
+        named = {"validation": self.validation, "test": self.test}
+        return {name: source for name, source in named.items() if source is not None}
+
 
 class RolloutRecipe(Section):
     """Sampling in training; curation and evaluation use the same engine."""

@@ -6,18 +6,21 @@ from typing import Any
 
 import torch
 
+from open_rs.errors import InputError
 from open_rs.grade import Grader
 from open_rs.models import load_model, load_tokenizer, local_model
+from open_rs.problems import Problem, load_problems
 from open_rs.prompts import Prompter
 from open_rs.recipe import Recipe
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.native import NativeEngine
-from open_rs.rollout.protocol import SamplingParams
+from open_rs.rollout.protocol import Prompt, SamplingParams
+from open_rs.runs import RunFolder, training_source
 
 
 @contextmanager
 def open_sampler(
-    recipe: Recipe, *, model: Any = None, tokenizer: Any = None, path: str | None = None
+    recipe: Recipe, *, model: Any = None, path: str | None = None
 ) -> Iterator[GradedSampler]:
     """Engine, prompts and grader of `recipe`; the grader's workers end with the context.
 
@@ -27,7 +30,7 @@ def open_sampler(
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     source = recipe.model if path is None else local_model(recipe.model, path)
-    tokenizer = tokenizer or load_tokenizer(source)
+    tokenizer = load_tokenizer(source)
     prompter = Prompter(tokenizer, recipe.prompt)
     engine = NativeEngine(
         load_model(source) if model is None else model,
@@ -39,6 +42,19 @@ def open_sampler(
         workers=grade.workers, timeout_s=grade.timeout_s, unboxed_numbers=grade.unboxed_numbers
     ) as grader:
         yield GradedSampler(engine, grader, prompter)
+
+
+def training_prompts(
+    recipe: Recipe, run: RunFolder, prompter: Prompter
+) -> tuple[list[Prompt], list[Problem]]:
+    """The training set ready for the model, and the problems whose prompt is over the limit."""
+    prompts, too_long = prompter.encode_all(load_problems(training_source(recipe, run)))
+    if not prompts:
+        raise InputError(
+            f"prompt.max_prompt_tokens = {recipe.prompt.max_prompt_tokens}: every training prompt "
+            "is longer; raise it"
+        )
+    return prompts, too_long
 
 
 def training_params(recipe: Recipe) -> SamplingParams:

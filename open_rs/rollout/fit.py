@@ -10,6 +10,7 @@ from transformers import MODEL_FOR_MASKED_LM_MAPPING
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from open_rs.errors import InputError
+from open_rs.models import context_length
 from open_rs.rollout.protocol import Prompt, SamplingParams
 
 ELSEWHERE = "use another model, or an engine that runs it"
@@ -53,7 +54,7 @@ def check_model(model: Any) -> Fit:
             "explicit mask; load it with 'sdpa' or 'eager'"
         )
     return Fit(
-        context=context_length(config),
+        context=context_length(model),
         windows=attention_windows(base, config),
         vocab_size=model.get_input_embeddings().weight.shape[0],
         keeps_logits="logits_to_keep" in accepted,
@@ -92,19 +93,6 @@ def attention_windows(base: Any, config: Any) -> dict[str, int | None]:
     if len({getattr(layer, "sliding_window", None) for layer in layers}) > len(windows):
         raise InputError(f"{name} has sliding windows of several sizes; {ELSEWHERE}")
     return windows
-
-
-def context_length(config: Any) -> int | None:
-    """The positions that a row may use.
-
-    Under "longrope" the frequencies of the whole batch change once one row passes the original
-    context, so a row's text would depend on its neighbours: the limit is there.
-    """
-    limit = getattr(config, "max_position_embeddings", None)
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type") == "longrope":
-        limit = rope.get("original_max_position_embeddings", limit)
-    return limit
 
 
 def check_params(group_size: int, params: SamplingParams) -> None:

@@ -15,18 +15,15 @@ from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.evaluate.records import problems_hash
 from open_rs.models import (
-    add_lora,
     check_context,
-    load_model,
-    load_tokenizer,
+    load_policy,
     mixed_precision,
     model_hash,
-    training_model,
 )
 from open_rs.overlap import refuse_overlap
 from open_rs.problems import Problem, load_problems, problem_lines
 from open_rs.recipe import Recipe
-from open_rs.rollout.build import open_sampler
+from open_rs.rollout.build import open_sampler, training_prompts
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt
 from open_rs.runs import (
@@ -36,7 +33,6 @@ from open_rs.runs import (
     environment,
     log_event,
     read_json,
-    training_source,
     truncate_log,
     write_json,
 )
@@ -76,25 +72,22 @@ class Training:
 def open_training(recipe: Recipe, run: RunFolder) -> Iterator[Training]:
     """Everything loaded, checked and, where the run holds a checkpoint, restored."""
     torch.manual_seed(recipe.seed)  # initial LoRA weights; the loop seeds every step anew
-    source = training_model(recipe.model)
-    tokenizer = load_tokenizer(source)
-    policy: Any = load_model(source)
+    policy = load_policy(recipe.model)
     check_lm_head(policy)
-    if recipe.model.lora is not None:
-        policy = add_lora(policy, recipe.model.lora)
     reference = frozen_copy(policy) if recipe.loss.kl_coef and recipe.model.lora is None else None
     if recipe.train.gradient_checkpointing:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
         policy.enable_input_require_grads()
     with (
-        open_sampler(recipe, model=policy, tokenizer=tokenizer) as sampler,
+        open_sampler(recipe, model=policy) as sampler,
         open_rewards(
             recipe.rewards,
             max_completion_tokens=recipe.rollout.max_completion_tokens,
             template_opens_think=sampler.prompter.opens_think,
         ) as rewards,
     ):
-        prompts = training_prompts(recipe, run, sampler)
+        prompts, too_long = training_prompts(recipe, run, sampler.prompter)
+        say_dropped(recipe, run, len(too_long), len(prompts))
         longest = max(len(prompt.prompt_ids) for prompt in prompts)
         check_context(policy, longest, recipe.rollout.max_completion_tokens)
         held_out = load_held_out(recipe, [prompt.problem for prompt in prompts])
@@ -105,7 +98,7 @@ def open_training(recipe: Recipe, run: RunFolder) -> Iterator[Training]:
             policy=policy,
             reference=reference,
             optimizer=make_optimizer(policy, recipe),
-            tokenizer=tokenizer,
+            tokenizer=sampler.prompter.tokenizer,
             sampler=sampler,
             stream=ProblemSampler([prompt.problem for prompt in prompts], recipe.seed),
             prompts={prompt.problem.id: prompt for prompt in prompts},
@@ -134,25 +127,17 @@ def make_optimizer(policy: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     )
 
 
-def training_prompts(recipe: Recipe, run: RunFolder, sampler: GradedSampler) -> list[Prompt]:
-    """The training set ready for the model; what is over the limit is dropped and said."""
-    problems = load_problems(training_source(recipe, run))
-    prompts, too_long = sampler.prompter.encode_all(problems)
+def say_dropped(recipe: Recipe, run: RunFolder, dropped: int, kept: int) -> None:
+    """Prompts over the limit, on the console and among the events."""
     limit = recipe.prompt.max_prompt_tokens
-    if too_long:
-        say(f"{len(too_long)} of {len(problems)} problems dropped: prompt over {limit} tokens")
-        log_event(run, "prompts_dropped", count=len(too_long), limit=limit)
-    if not prompts:
-        raise InputError(
-            f"prompt.max_prompt_tokens = {limit}: every training prompt is longer; raise it"
-        )
-    return prompts
+    if dropped:
+        say(f"{dropped} of {dropped + kept} problems dropped: prompt over {limit} tokens")
+        log_event(run, "prompts_dropped", count=dropped, limit=limit)
 
 
 def load_held_out(recipe: Recipe, train: list[Problem]) -> dict[str, list[Problem]]:
     """The recipe's validation and test sets, which must be apart from `train` and each other."""
-    sources = {"validation": recipe.data.validation, "test": recipe.data.test}
-    sets = {name: load_problems(source) for name, source in sources.items() if source}
+    sets = {name: load_problems(source) for name, source in recipe.data.held_out.items()}
     refuse_overlap({"train": train, **sets})
     return sets
 
