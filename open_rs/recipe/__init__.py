@@ -1,10 +1,32 @@
 """The typed recipe: every setting, its default and its doc, once. No torch.
 
-`schema` holds the sections, `specs` the tagged unions (sources, filters, rewards), `load` reads
+`schema` holds the sections; `sources`, `filters` and `rewards` what comes in kinds; `load` reads
 TOML and overrides.
 """
 
+from open_rs.recipe.filters import (
+    BoxedFilter,
+    ContaminationFilter,
+    CustomFilter,
+    ExactDuplicatesFilter,
+    FilterSpec,
+    GoldFilter,
+    PassRateFilter,
+)
 from open_rs.recipe.load import load_recipe, override, recipe_from_dict, shipped_recipe
+from open_rs.recipe.rewards import (
+    SCRIPTS,
+    AccuracyReward,
+    CosineReward,
+    CustomReward,
+    FormatReward,
+    GroupLengthReward,
+    LanguageReward,
+    OverlongReward,
+    RepetitionReward,
+    RewardSpec,
+    Weight,
+)
 from open_rs.recipe.schema import (
     DataRecipe,
     EvaluateRecipe,
@@ -17,27 +39,7 @@ from open_rs.recipe.schema import (
     RolloutRecipe,
     TrainRecipe,
 )
-from open_rs.recipe.specs import (
-    SCRIPTS,
-    AccuracyReward,
-    BoxedFilter,
-    ContaminationFilter,
-    CosineReward,
-    CustomFilter,
-    CustomReward,
-    ExactDuplicatesFilter,
-    FilterSpec,
-    FormatReward,
-    GoldFilter,
-    GroupLengthReward,
-    LanguageReward,
-    OverlongReward,
-    PassRateFilter,
-    RepetitionReward,
-    RewardSpec,
-    Source,
-    Weight,
-)
+from open_rs.recipe.sources import Source
 
 __all__ = [
     "SCRIPTS",

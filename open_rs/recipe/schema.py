@@ -4,14 +4,10 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from open_rs.recipe.specs import (
-    AccuracyReward,
-    FilterSpec,
-    FormatReward,
-    RewardSpec,
-    Section,
-    Source,
-)
+from open_rs.recipe.filters import FilterSpec
+from open_rs.recipe.rewards import AccuracyReward, FormatReward, RewardSpec
+from open_rs.recipe.section import Section
+from open_rs.recipe.sources import Source
 
 
 class LoraRecipe(Section):

@@ -1,11 +1,9 @@
-"""The parts of a recipe that come in kinds: where problems come from, filters, rewards."""
+"""The rewards and their settings."""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -13,146 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def no_switch_for_a_number(cls, settings: Any) -> Any:
-        """pydantic would read true as 1."""
-        for key, value in settings.items() if isinstance(settings, dict) else ():
-            field = cls.model_fields.get(key)
-            if isinstance(value, bool) and field is not None and field.annotation is not bool:
-                raise ValueError(f"{key} should not be true or false")
-        return settings
-
-
-COLUMNS = ("id", "problem", "answer", "solution", "source")
-
-
-class Source(Section):
-    """Where problems come from: exactly one of `path`, `hub`, `task`."""
-
-    path: str | None = Field(
-        None,
-        min_length=1,
-        description="a .jsonl or .jsonl.gz file, or a folder that holds problems.jsonl",
-    )
-    hub: str | None = Field(
-        None,
-        min_length=1,
-        description="a data set id on the Hugging Face hub, or a folder that `datasets` loads",
-    )
-    task: str | None = Field(
-        None,
-        min_length=1,
-        description='a procedural source: "arithmetic", "arithmetic_raw", or "module:function"',
-    )
-    split: str = Field("train", description="the split of a hub data set or of a task")
-    config: str | None = Field(None, description="the configuration of a hub data set")
-    revision: str | None = Field(None, description="the commit of a hub data set")
-    columns: dict[str, str] = Field(
-        {}, description='renames, ours = theirs, such as { problem = "question" }'
-    )
-    answer_from: Literal["column", "boxed", "gsm8k"] = Field(
-        "column",
-        description="the gold: the answer column as it is, the last \\boxed{} of the solution, or "
-        "what follows "
-        "GSM8K's #### in the answer column",
-    )
-    count: int | None = Field(None, ge=1, description="take this many problems; a task needs it")
-    seed: int = Field(0, description="the seed of a task")
-    levels: tuple[int, ...] = Field(
-        (1, 2, 3, 4), min_length=1, description="difficulty levels of the arithmetic task"
-    )
-
-    @model_validator(mode="after")
-    def one_origin(self) -> Self:
-        if sum(origin is not None for origin in (self.path, self.hub, self.task)) != 1:
-            raise ValueError("a source needs exactly one of path, hub, task")
-        if self.task is not None and self.count is None:
-            raise ValueError("a task makes as many problems as asked for: set count")
-        for ours in self.columns:
-            if ours not in COLUMNS:
-                raise ValueError(f"columns: {ours!r} is none of ours, {', '.join(COLUMNS)}")
-        return self
-
-    @property
-    def label(self) -> str:
-        """The origin in a few characters, for manifests."""
-        return self.path or self.hub or f"{self.task}/{self.split}"
-
-
-class BoxedFilter(Section):
-    """Keeps rows whose solution holds a \\boxed answer."""
-
-    type: Literal["boxed"] = "boxed"
-
-
-class GoldFilter(Section):
-    """Keeps rows whose gold parses and grades itself correct."""
-
-    type: Literal["gold"] = "gold"
-
-
-class ExactDuplicatesFilter(Section):
-    """Keeps the first of rows with the same normalised text; none if their answers differ."""
-
-    type: Literal["exact_duplicates"] = "exact_duplicates"
-
-
-class ContaminationFilter(Section):
-    """Drops rows whose normalised text occurs in a held-out set."""
-
-    type: Literal["contamination"] = "contamination"
-    against: tuple[str, ...] = Field(
-        ("validation", "test"),
-        description='"validation" and "test": the held-out sets of the recipe; else paths',
-        min_length=1,
-    )
-
-
-class PassRateFilter(Section):
-    """Keeps rows that the model of the recipe solves sometimes: above < pass rate < below."""
-
-    type: Literal["pass_rate"] = "pass_rate"
-    num_samples: int = Field(8, ge=1, description="completions sampled per problem")
-    above: float = Field(
-        0.0, ge=-1, le=1, description="keep only problems with a pass rate above this; -1 keeps 0"
-    )
-    below: float = Field(
-        1.0, ge=0, le=2, description="keep only problems with a pass rate below this; 2 keeps 1"
-    )
-
-    @model_validator(mode="after")
-    def leaves_room(self) -> Self:
-        if self.above >= self.below:
-            raise ValueError("above must be smaller than below, or no problem is kept")
-        return self
-
-
-class CustomFilter(Section):
-    """The user's own: `def keep(problem: Problem) -> str | None` returns the reason to drop, or
-    None.
-    """
-
-    type: Literal["custom"] = "custom"
-    function: str = Field(description="module:function")
-
-
-FilterSpec = Annotated[
-    BoxedFilter
-    | GoldFilter
-    | ExactDuplicatesFilter
-    | ContaminationFilter
-    | PassRateFilter
-    | CustomFilter,
-    Field(discriminator="type"),
-]
-
+from open_rs.recipe.section import Section
 
 Weight = float | tuple[tuple[int, float], ...]  # a number, or its value at some steps
 

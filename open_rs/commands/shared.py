@@ -1,0 +1,58 @@
+"""What the commands have in common: arguments, the folders that they open, how they end."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from open_rs.errors import InputError
+
+if TYPE_CHECKING:
+    from open_rs.recipe import Recipe
+    from open_rs.runs import RunFolder
+
+RecipeArg = Annotated[Path, typer.Argument(help="a recipe (.toml), or a run's recipe.json")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="settings to change, as in train.num_steps=50")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="run folder; default runs/NAME")]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+RunArg = Annotated[Path, typer.Argument(help="a run folder")]
+
+
+def stop(reason: object, status: int) -> NoReturn:
+    print(f"open-rs: {reason}", file=sys.stderr)
+    raise SystemExit(status)
+
+
+def show(result: Any, as_json: bool, text: str) -> None:
+    """A command's result on stdout."""
+    print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else text)
+
+
+def open_folder(recipe: "Recipe", out: Path | None) -> "RunFolder":
+    from open_rs.runs import open_run
+
+    return open_run(out or Path("runs") / recipe.name, recipe)
+
+
+def open_recipe(
+    path: Path, overrides: list[str] | None, out: Path | None
+) -> tuple["Recipe", "RunFolder"]:
+    from open_rs.recipe import load_recipe
+
+    recipe = load_recipe(path, overrides or [])
+    return recipe, open_folder(recipe, out)
+
+
+def existing_run(path: Path) -> "RunFolder":
+    from open_rs.runs import RunFolder
+
+    run = RunFolder(path)
+    if not run.recipe.is_file():
+        raise InputError(
+            f"{path}: holds no recipe.json, so it is no run folder; for a model give --benchmark"
+        )
+    return run

@@ -1,0 +1,151 @@
+"""`open-rs quickstart`, `plan` and `train`: the stages of a run, one after the other."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from open_rs.commands.curate import curate_stage
+from open_rs.commands.evaluate import comparison_text
+from open_rs.commands.shared import (
+    Json,
+    Out,
+    Overrides,
+    RecipeArg,
+    existing_run,
+    open_folder,
+    open_recipe,
+    show,
+    stop,
+)
+from open_rs.errors import InputError
+
+if TYPE_CHECKING:
+    from open_rs.recipe import Recipe
+    from open_rs.runs import RunFolder
+
+
+def quickstart(
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """The whole pipeline on the model that ships with the package: minutes on two CPU cores."""
+    from open_rs.recipe import load_recipe, shipped_recipe
+
+    recipe = load_recipe(shipped_recipe("quickstart"), overrides or [])
+    run = open_folder(recipe, out)
+    run_stages(recipe, run)
+    finish(run, as_json)
+
+
+def plan(
+    recipe_path: RecipeArg, overrides: Overrides = None, out: Out = None, as_json: Json = False
+) -> None:
+    """What the recipe will cost on this machine, from a probe of a few seconds."""
+    recipe, run = open_recipe(recipe_path, overrides, out)
+    made = plan_stage(recipe, run)
+    show(made, as_json, plan_text(made))
+
+
+def train(
+    recipe_path: Annotated[Path | None, typer.Argument(help="a recipe (.toml)")] = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="continue the run in this folder")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train by GRPO. The plan is printed first; held-out scores come every evaluate.every steps."""
+    recipe, run = recipe_to_train(recipe_path, overrides, out, resume)
+    if recipe.sources:
+        curate_stage(recipe, run)
+    if resume is None:
+        say_plan(plan_stage(recipe, run))
+    train_stage(recipe, run)
+    from open_rs.runs import read_metrics
+
+    last = read_metrics(run)[-1]
+    show(last, as_json, f"{run.path}: step {last['step']} done; next: open-rs evaluate {run.path}")
+
+
+def recipe_to_train(
+    path: Path | None, overrides: list[str] | None, out: Path | None, resume: Path | None
+) -> tuple["Recipe", "RunFolder"]:
+    """A new run of a recipe, or one to go on with; a run is never started afresh in silence."""
+    from open_rs.recipe import load_recipe
+
+    if resume is not None:
+        if path is not None or out is not None:
+            raise InputError("--resume takes the recipe of the run: give no recipe and no --out")
+        run = existing_run(resume)
+        return load_recipe(run.recipe), run
+    if path is None:
+        raise InputError("name a recipe to train, or a run to go on with by --resume")
+    recipe, run = open_recipe(path, overrides, out)
+    if run.metrics.exists():
+        raise InputError(
+            f"{run.path}: this run was started already; go on with open-rs train --resume "
+            f"{run.path}, or give another name or --out"
+        )
+    return recipe, run
+
+
+def run_stages(recipe: "Recipe", run: "RunFolder") -> None:
+    """curate -> plan -> train -> evaluate -> report; what is there already is not done again."""
+    from open_rs.evaluate.held_out import evaluate_run
+    from open_rs.report import build_report
+
+    curate_stage(recipe, run)
+    say_plan(plan_stage(recipe, run))
+    train_stage(recipe, run)
+    evaluate_run(run)
+    build_report(run)
+
+
+def plan_stage(recipe: "Recipe", run: "RunFolder") -> dict[str, Any]:
+    from open_rs.plan.forecast import make_plan
+    from open_rs.runs import Ledger, read_json
+
+    if run.plan.exists():
+        return read_json(run.plan)
+    with Ledger(run.ledger).phase("plan"):
+        return make_plan(recipe, run)
+
+
+def train_stage(recipe: "Recipe", run: "RunFolder") -> None:
+    from open_rs.train.loop import train as train_loop
+
+    try:
+        train_loop(recipe, run)
+    except KeyboardInterrupt:
+        stop(f"interrupted; go on with open-rs train --resume {run.path}", 130)
+
+
+def say_plan(made: dict[str, Any]) -> None:
+    from open_rs.console import say
+
+    say(plan_text(made))
+
+
+def finish(run: "RunFolder", as_json: bool) -> None:
+    """The result of a pipeline: the verdict and where the report lies."""
+    from open_rs.runs import read_json
+
+    comparison = read_json(run.evaluation("comparison.json"))
+    result = {"comparison": comparison, "report": str(run.report)}
+    show(result, as_json, f"{comparison_text(comparison)}\nreport: {run.report}")
+
+
+def plan_text(made: dict[str, Any]) -> str:
+    seconds, memory = made["seconds"], made["memory_bytes"]
+    parts = ", ".join(f"{name} {seconds[name]:.0f}" for name in seconds if name != "total")
+    rows = [
+        f"plan: {made['steps']} steps, {made['completions']} completions in training and "
+        f"{made['evaluation_completions']} in evaluation, {made['completion_tokens_are']} "
+        f"{made['completion_tokens']:,} tokens, {made['epochs']:.1f} epochs of "
+        f"{made['problems']} problems",
+        f"  time {seconds['total']:.0f} s ({parts}), memory {memory['total'] / 2**30:.2f} GiB",
+    ]
+    return "\n".join([*rows, *(f"  note: {finding}" for finding in made["findings"])])

@@ -1,0 +1,75 @@
+"""The filters of curation and their settings."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from open_rs.recipe.section import Section
+
+
+class BoxedFilter(Section):
+    """Keeps rows whose solution holds a \\boxed answer."""
+
+    type: Literal["boxed"] = "boxed"
+
+
+class GoldFilter(Section):
+    """Keeps rows whose gold parses and grades itself correct."""
+
+    type: Literal["gold"] = "gold"
+
+
+class ExactDuplicatesFilter(Section):
+    """Keeps the first of rows with the same normalised text; none if their answers differ."""
+
+    type: Literal["exact_duplicates"] = "exact_duplicates"
+
+
+class ContaminationFilter(Section):
+    """Drops rows whose normalised text occurs in a held-out set."""
+
+    type: Literal["contamination"] = "contamination"
+    against: tuple[str, ...] = Field(
+        ("validation", "test"),
+        description='"validation" and "test": the held-out sets of the recipe; else paths',
+        min_length=1,
+    )
+
+
+class PassRateFilter(Section):
+    """Keeps rows that the model of the recipe solves sometimes: above < pass rate < below."""
+
+    type: Literal["pass_rate"] = "pass_rate"
+    num_samples: int = Field(8, ge=1, description="completions sampled per problem")
+    above: float = Field(
+        0.0, ge=-1, le=1, description="keep only problems with a pass rate above this; -1 keeps 0"
+    )
+    below: float = Field(
+        1.0, ge=0, le=2, description="keep only problems with a pass rate below this; 2 keeps 1"
+    )
+
+    @model_validator(mode="after")
+    def leaves_room(self) -> Self:
+        if self.above >= self.below:
+            raise ValueError("above must be smaller than below, or no problem is kept")
+        return self
+
+
+class CustomFilter(Section):
+    """The user's own: `def keep(problem: Problem) -> str | None` returns the reason to drop, or
+    None.
+    """
+
+    type: Literal["custom"] = "custom"
+    function: str = Field(description="module:function")
+
+
+FilterSpec = Annotated[
+    BoxedFilter
+    | GoldFilter
+    | ExactDuplicatesFilter
+    | ContaminationFilter
+    | PassRateFilter
+    | CustomFilter,
+    Field(discriminator="type"),
+]
