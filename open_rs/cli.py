@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from open_rs import __version__
-from open_rs.commands import curate, evaluate, grade, report, train
+from open_rs.commands import compare, curate, evaluate, grade, report, train
 from open_rs.commands.shared import stop
 from open_rs.errors import GuardStop, InputError
 
@@ -26,7 +26,7 @@ COMMANDS = (
     train.plan,
     train.train,
     evaluate.evaluate,
-    evaluate.compare,
+    compare.compare,
     report.report,
     grade.grade,
 )
