@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from open_rs.commands.curate import curate_stage
 from open_rs.commands.compare import comparison_text
+from open_rs.commands.curate import curate_stage
 from open_rs.commands.shared import (
     Json,
     Out,
