@@ -25,6 +25,17 @@ SYSTEM_PROMPTS = {
     ),
 }
 
+# Named user turns. `final_answer` is the one of the paper's evaluation: lighteval's, after OpenAI's
+# simple-evals.
+USER_PROMPTS = {
+    "final_answer": (
+        "Solve the following math problem efficiently and clearly.  The last line of your response "
+        "should be of the following format: 'Therefore, the final answer is: $\\boxed{ANSWER}$. I "
+        "hope it is correct' (without quotes) where ANSWER is just the final number or expression "
+        "that solves the problem. Think step by step before answering.\n\n{problem}"
+    ),
+}
+
 
 class Prompter:
     """Turns problems into token ids by the tokenizer's chat template. Needs no torch.
