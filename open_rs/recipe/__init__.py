@@ -27,6 +27,7 @@ from open_rs.recipe.rewards import (
     RewardSpec,
     Weight,
 )
+from open_rs.recipe.schedules import Change, Schedule, SentinelChange, SentinelRecipe, Trigger
 from open_rs.recipe.schema import (
     DataRecipe,
     EvaluateRecipe,
@@ -45,6 +46,7 @@ __all__ = [
     "SCRIPTS",
     "AccuracyReward",
     "BoxedFilter",
+    "Change",
     "ContaminationFilter",
     "CosineReward",
     "CustomFilter",
@@ -68,8 +70,12 @@ __all__ = [
     "RepetitionReward",
     "RewardSpec",
     "RolloutRecipe",
+    "Schedule",
+    "SentinelChange",
+    "SentinelRecipe",
     "Source",
     "TrainRecipe",
+    "Trigger",
     "Weight",
     "load_recipe",
     "override",

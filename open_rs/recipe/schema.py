@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from open_rs.recipe.filters import FilterSpec
 from open_rs.recipe.rewards import AccuracyReward, FormatReward, RewardSpec
+from open_rs.recipe.schedules import Schedule, SentinelRecipe
 from open_rs.recipe.section import Section
 from open_rs.recipe.sources import Source
 
@@ -73,6 +74,13 @@ class DataRecipe(Section):
     )
     test: Source | None = Field(
         None, description="held out: scored before and after, never picks anything"
+    )
+
+    min_pass_rate: float = Field(
+        0.0, ge=0, le=1, description="train on problems whose curated pass rate is at least this"
+    )
+    max_pass_rate: float = Field(
+        1.0, ge=0, le=1, description="train on problems whose curated pass rate is at most this"
     )
 
     @property
@@ -224,6 +232,10 @@ class Recipe(Section):
     )
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe = TrainRecipe()
+    schedules: tuple[Schedule, ...] = Field(
+        (), description="settings that change by step, or when a trigger fires"
+    )
+    sentinel: SentinelRecipe = SentinelRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
 
     @model_validator(mode="after")

@@ -1,0 +1,109 @@
+"""The recipe as it holds at a step: schedules by step, and the changes that triggers and the
+sentinel have made so far (`changes.jsonl` of the run).
+
+The loop asks for the recipe of its step and reads nothing else, so whatever may change is changed
+in one place. Changes are rows of a file, not state: a resumed run reads them again.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from open_rs.errors import InputError
+from open_rs.recipe import Change, Recipe, Schedule, recipe_from_dict
+
+Row = Mapping[str, Any]
+
+
+def settings_at(recipe: Recipe, step: int, changes: Iterable[Row] = ()) -> Recipe:
+    """The recipe with the values of `step`; `changes` are rows {"step", "key", "value"} in their
+    order, and count from the step after their own.
+    """
+    values = {one.key: one.value_at(step) for one in recipe.schedules if one.points}
+    values |= {row["key"]: row["value"] for row in changes if row["step"] < step}
+    if not values:
+        return recipe
+    settings = recipe.model_dump(mode="json")
+    for key, value in values.items():
+        place, last = locate(settings, key)
+        place[last] = round(value) if isinstance(place[last], int) else value
+    return recipe_from_dict(settings, where=f"schedules at step {step}")
+
+
+def locate(settings: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The table that holds `key`, and its last part; `rewards.NAME.weight` finds its reward."""
+    section, *middle, last = key.split(".")
+    if not middle:
+        return settings[section], last
+    for reward in settings["rewards"]:
+        if middle[0] == reward_name(reward):
+            return reward, last
+    known = ", ".join(reward_name(reward) for reward in settings["rewards"])
+    raise InputError(f"schedules: no reward is named {middle[0]!r} in {key}; those there: {known}")
+
+
+def reward_name(reward: Mapping[str, Any]) -> str:
+    """As in the metrics: the type, or of a custom one the function."""
+    if reward["type"] != "custom":
+        return str(reward["type"])
+    return str(reward["function"]).partition(":")[2]
+
+
+def changed_value(recipe: Recipe, change: Change | Schedule) -> float:
+    """What a change makes of a setting, where `recipe` is that of the step."""
+    if change.to is not None:
+        return change.to
+    assert change.times is not None
+    place, last = locate(recipe.model_dump(mode="json"), change.key)
+    return float(place[last] * change.times)
+
+
+def fired(
+    recipe: Recipe, metrics: Sequence[Row], changes: Sequence[Row]
+) -> list[tuple[int, Schedule]]:
+    """The schedules, by index, whose trigger fires after the last of these rows of metrics.
+
+    A trigger sees the rows since it last fired and needs `steps` of them that hold its metric.
+    """
+    found = []
+    for index, schedule in enumerate(recipe.schedules):
+        when = schedule.when
+        if when is None:
+            continue
+        earlier = [row["step"] for row in changes if row.get("schedule") == index]
+        if len(earlier) >= when.max_times:
+            continue
+        since = max(earlier, default=0)
+        seen = [row[when.metric] for row in metrics if row["step"] > since and when.metric in row][
+            -when.steps :
+        ]
+        if len(seen) < when.steps:
+            continue
+        mean = sum(seen) / len(seen)
+        above = when.above is not None and mean > when.above
+        below = when.below is not None and mean < when.below
+        if above or below:
+            found.append((index, schedule))
+    return found
+
+
+def largest_cap(recipe: Recipe) -> int:
+    """The most completion tokens that any schedule, trigger or change can ask for."""
+    key, cap = "rollout.max_completion_tokens", float(recipe.rollout.max_completion_tokens)
+    for schedule in recipe.schedules:
+        if schedule.key != key:
+            continue
+        cap = max([cap, *(value for _, value in schedule.points)])
+        if schedule.when is not None:
+            grown = cap * max(schedule.times or 1.0, 1.0) ** schedule.when.max_times
+            cap = max(grown, schedule.to or 0.0)
+    for change in recipe.sentinel.changes:
+        if change.key == key:
+            factor = max(change.times or 1.0, 1.0) ** recipe.sentinel.max_roll_backs
+            cap = max(cap * factor, change.to or 0.0)
+    return round(cap)
+
+
+def uses_kl(recipe: Recipe) -> bool:
+    """Whether the frozen start is ever needed: now, by a schedule or after an alarm."""
+    keys = {one.key for one in recipe.schedules} | {one.key for one in recipe.sentinel.changes}
+    return recipe.loss.kl_coef > 0 or "loss.kl_coef" in keys

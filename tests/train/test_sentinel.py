@@ -1,0 +1,136 @@
+"""The sentinel's statistics by hand, its false alarms and its delay by simulation."""
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from open_rs.train.sentinel import (
+    CLIP,
+    DETECTORS,
+    LIMIT,
+    QUIET,
+    SLACK,
+    WARM_UP,
+    Detector,
+    Sentinel,
+    Watch,
+)
+
+UP = Detector("up", "x", "up", 0.5, "it grows", "shrink it")
+
+
+def watch_all(watch: Watch, values: list[float], start: int = 1) -> list[int]:
+    """The steps that raised an alarm."""
+    rows = [{"step": float(step), "x": value} for step, value in enumerate(values, start)]
+    return [int(row["step"]) for row in rows if watch.observe(int(row["step"]), row)]
+
+
+def test_a_change_of_course_by_hand():
+    # Ten zeros: mean 0, std 0, so the floor 0.5 is one standard deviation. Then x = 1.5 is z = 3 at
+    # first; the mean follows by 1/30 of what is off, and the variance by its square.
+    watch = Watch(UP)
+    assert watch_all(watch, [0.0] * WARM_UP) == []
+    watch.observe(11, {"x": 1.5})
+    assert watch.total == pytest.approx(3 - SLACK)
+    rate = 1 / 11  # the eleventh value
+    assert watch.mean == pytest.approx(1.5 * rate)
+    assert watch.variance == pytest.approx((1 - rate) * rate * 1.5**2)
+    spread = max(watch.variance**0.5, 0.5)
+    watch.observe(12, {"x": 1.5})
+    assert watch.total == pytest.approx(2 + (1.5 - 1.5 * rate) / spread - 1)
+
+
+def test_no_alarm_before_the_third_step_however_far_off():
+    assert 2 * (CLIP - SLACK) < LIMIT < 3 * (CLIP - SLACK)
+    assert watch_all(Watch(UP), [0.0] * 20 + [1e9] * 2 + [0.0] * 20) == []
+    assert watch_all(Watch(UP), [0.0] * 20 + [1e9] * 3) == [23]
+
+
+def test_only_the_named_direction_and_a_quiet_time_after_an_alarm():
+    down = Detector("down", "x", "down", 0.5, "it shrinks", "grow it")
+    values = [0.0] * 20 + [-5.0] * 5
+    assert watch_all(Watch(UP), values) == []
+    assert watch_all(Watch(down), values) == [23]
+    # growing for ever: alarms are at least QUIET steps apart
+    steps = watch_all(Watch(UP), [0.0] * 20 + [3.0**n for n in range(60)])
+    assert steps[0] == 24 and all(b - a >= QUIET for a, b in pairwise(steps))
+
+
+def test_missing_and_non_finite_values_are_passed_over():
+    watch = Watch(UP)
+    for step in range(1, 30):
+        assert watch.observe(step, {}) is None
+        assert watch.observe(step, {"x": float("nan")}) is None
+    assert watch.seen == 0
+
+
+def test_increments_follow_steady_growth_and_see_a_blow_up():
+    growing = Detector("kl", "x", "up", 0.002, "it grows faster", "stop", increments=True)
+    steady = [0.001 * step for step in range(60)]
+    assert watch_all(Watch(growing), steady) == []
+    blown = steady[:40] + [steady[39] * 1.5**n for n in range(1, 8)]
+    assert watch_all(Watch(growing), blown)[0] <= 45
+
+
+def test_a_slow_drift_is_followed():
+    # 0.03 standard deviations a step: the mean lags by 0.9 of one, under the slack
+    drift = [0.03 * 0.5 * step for step in range(2000)]
+    assert watch_all(Watch(UP), drift) == []
+
+
+@pytest.mark.parametrize("shift", [3.0, 4.0, 6.0])
+def test_false_alarms_and_delay_on_noise(shift):
+    draw = random.Random(5)
+    quiet = Watch(UP)
+    alarms = watch_all(quiet, [draw.gauss(0, 1) for _ in range(20_000)])
+    assert len(alarms) <= 1  # of 20,000 steps: 13 detectors together stay under 1 in 1,000
+    delays = []
+    for seed in range(50):
+        draw = random.Random(seed)
+        values = [draw.gauss(0, 1) for _ in range(40)] + [draw.gauss(shift, 1) for _ in range(12)]
+        found = [step for step in watch_all(Watch(UP), values) if step > 40]
+        delays.append(found[0] - 40 if found else 99)
+    assert sorted(delays)[47] <= 10  # 95 % within ten steps
+
+
+def test_state_is_a_function_of_the_rows():
+    draw = random.Random(1)
+    rows = [
+        {"step": float(step)} | {one.series: draw.random() for one in DETECTORS}
+        for step in range(1, 80)
+    ]
+    whole = Sentinel()
+    for row in rows:
+        whole.observe(row)
+    again = Sentinel.from_metrics(rows[:37])
+    for row in rows[37:]:
+        again.observe(row)
+    assert again == whole
+
+
+def test_one_step_that_is_not_finite_is_an_alarm_at_once():
+    (alarm,) = Sentinel().observe({"step": 3, "optim/skipped": 1.0})
+    assert alarm.detector.name == "nonfinite"
+    assert "lower train.learning_rate" in alarm.sentence()
+    assert Sentinel().observe({"step": 3, "optim/skipped": 0.0}) == []
+
+
+def held_out(step: int, value: float, half: float) -> dict[str, float]:
+    key = "validation/pass@1"
+    return {"step": step, key: value, f"{key}_low": value - half, f"{key}_high": value + half}
+
+
+def test_a_held_out_score_below_the_best_one():
+    # half-widths of 0.098 are standard errors of 0.05; two of them make 0.0707, 2.5 times 0.177
+    sentinel = Sentinel()
+    assert sentinel.observe(held_out(0, 0.50, 0.098)) == []
+    assert sentinel.observe(held_out(10, 0.60, 0.098)) == []
+    assert sentinel.observe(held_out(20, 0.43, 0.098)) == []  # 0.17 below
+    (alarm,) = sentinel.observe(held_out(30, 0.42, 0.098))  # 0.18 below
+    assert (alarm.detector.name, alarm.value, alarm.expected) == ("held_out_drop", 0.42, 0.60)
+
+
+def test_detectors_have_names_of_their_own():
+    names = [one.name for one in DETECTORS]
+    assert len(set(names)) == len(names)

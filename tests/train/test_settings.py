@@ -1,0 +1,129 @@
+"""What changes during a run: schedules by step, triggers, changes, and keys that may not."""
+
+import pytest
+
+from open_rs.errors import InputError
+from open_rs.recipe import Recipe, recipe_from_dict
+from open_rs.train.settings import changed_value, fired, largest_cap, settings_at, uses_kl
+
+
+def recipe(**settings) -> Recipe:
+    return recipe_from_dict(settings)
+
+
+def test_points_between_and_beyond():
+    cap = {"key": "rollout.max_completion_tokens", "points": [[10, 100], [20, 200]]}
+    made = recipe(schedules=[cap])
+    caps = [
+        settings_at(made, step).rollout.max_completion_tokens for step in (1, 10, 13, 19, 20, 500)
+    ]
+    assert caps == [100, 100, 130, 190, 200, 200]  # 100 + 100 x 3 / 10 = 130
+    held = recipe(schedules=[cap | {"between": "hold"}])
+    caps = [settings_at(held, step).rollout.max_completion_tokens for step in (1, 10, 19, 20)]
+    assert caps == [100, 100, 100, 200]
+
+
+def test_a_recipe_without_schedules_is_itself():
+    plain = recipe()
+    assert settings_at(plain, 7) is plain
+
+
+def test_changes_count_from_the_step_after_their_own():
+    made = recipe(train={"learning_rate": 1e-5})
+    rows = [{"step": 5, "key": "train.learning_rate", "value": 3e-6}]
+    assert settings_at(made, 5, rows).train.learning_rate == 1e-5
+    assert settings_at(made, 6, rows).train.learning_rate == 3e-6
+    later = [*rows, {"step": 9, "key": "train.learning_rate", "value": 1e-6}]
+    assert settings_at(made, 10, later).train.learning_rate == 1e-6
+
+
+def test_a_reward_is_found_by_its_name():
+    made = recipe(
+        rewards=[{"type": "accuracy"}, {"type": "custom", "function": "my_rewards:brevity"}],
+        schedules=[
+            {"key": "rewards.brevity.weight", "points": [[1, 0.0], [3, 1.0]]},
+            {"key": "rewards.accuracy.weight", "points": [[1, 2.0]]},
+        ],
+    )
+    assert [one.weight for one in settings_at(made, 2).rewards] == [2.0, 0.5]
+
+
+def test_a_trigger_fires_on_the_mean_and_only_so_often():
+    made = recipe(
+        rollout={"max_completion_tokens": 100},
+        schedules=[
+            {
+                "key": "rollout.max_completion_tokens",
+                "when": {
+                    "metric": "completion/truncated_frac", "above": 0.3, "steps": 2, "max_times": 2,
+                },
+                "times": 1.5,
+            }
+        ],
+    )  # fmt: skip
+    rows = [
+        {"step": step, "completion/truncated_frac": share}
+        for step, share in enumerate((0.1, 0.5, 0.2, 0.5), 1)
+    ]
+    assert fired(made, rows[:1], []) == []  # one step, two are averaged
+    assert fired(made, rows[:2], []) == []  # (0.1 + 0.5) / 2 = 0.3, not above
+    assert [index for index, _ in fired(made, rows[:3], [])] == [0]  # (0.5 + 0.2) / 2 = 0.35
+    change = {"step": 3, "key": "rollout.max_completion_tokens", "value": 150, "schedule": 0}
+    assert changed_value(made, made.schedules[0]) == 150
+    assert fired(made, rows, [change]) == []  # one step since it fired
+    more = [*rows, {"step": 5, "completion/truncated_frac": 0.9}]
+    assert [index for index, _ in fired(made, more, [change])] == [0]
+    assert fired(made, more, [change, change | {"step": 4}]) == []  # twice is enough
+
+
+def test_the_largest_cap_that_can_come():
+    key = "rollout.max_completion_tokens"
+    assert largest_cap(recipe(rollout={"max_completion_tokens": 64})) == 64
+    points = {"key": key, "points": [[1, 100], [9, 900]]}
+    assert largest_cap(recipe(schedules=[points], rollout={"max_completion_tokens": 64})) == 900
+    when = {"metric": "completion/truncated_frac", "above": 0.3, "max_times": 3}
+    grown = {"key": key, "when": when, "times": 2.0}
+    assert largest_cap(recipe(schedules=[grown], rollout={"max_completion_tokens": 64})) == 512
+    change = {"changes": [{"key": key, "to": 300}]}
+    assert largest_cap(recipe(sentinel=change, rollout={"max_completion_tokens": 64})) == 300
+
+
+def test_the_reference_is_loaded_where_kl_can_be_switched_on():
+    assert not uses_kl(recipe())
+    assert uses_kl(recipe(loss={"kl_coef": 0.01}))
+    assert uses_kl(recipe(sentinel={"changes": [{"key": "loss.kl_coef", "to": 0.01}]}))
+    assert uses_kl(recipe(schedules=[{"key": "loss.kl_coef", "points": [[5, 0.1]]}]))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sentence"),
+    [
+        ({"key": "train.num_steps", "points": [[1, 5]]}, "cannot change during a run"),
+        ({"key": "loss.kl_coef"}, "exactly one of points, when"),
+        ({"key": "loss.kl_coef", "points": [[5, 0], [5, 1]]}, "should rise from 1 or more"),
+        ({"key": "loss.kl_coef", "points": [[0, 0]]}, "should rise from 1 or more"),
+        ({"key": "loss.kl_coef", "points": [[1, 0]], "to": 1}, "points need neither"),
+        (
+            {"key": "loss.kl_coef", "when": {"metric": "policy/kl", "above": 1}},
+            "exactly one of to, times",
+        ),
+        (
+            {"key": "loss.kl_coef", "when": {"metric": "policy/kl"}, "to": 1},
+            "exactly one of above, below",
+        ),
+    ],
+)
+def test_a_bad_schedule_is_one_sentence(schedule, sentence):
+    with pytest.raises(InputError) as caught:
+        recipe(schedules=[schedule])
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_unknown_reward_and_a_value_out_of_range():
+    made = recipe(schedules=[{"key": "rewards.cosine.weight", "points": [[1, 1]]}])
+    with pytest.raises(InputError, match="no reward is named 'cosine'"):
+        settings_at(made, 1)
+    made = recipe(schedules=[{"key": "rollout.temperature", "points": [[1, 1.0], [5, 0.0]]}])
+    assert settings_at(made, 4).rollout.temperature == pytest.approx(0.25)
+    with pytest.raises(InputError, match=r"schedules at step 5: rollout\.temperature"):
+        settings_at(made, 5)
