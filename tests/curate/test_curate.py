@@ -380,5 +380,5 @@ def test_deepscaler_aime_shares_six_problems_with_math500(tmp_path, data_dir):
             ],
         }
     )
-    # five but for case, spaces and delimiters; the sixth writes \\cdots for \\dots
+    # five but for case, spaces and delimiters; the sixth writes \cdots for \dots
     assert curate(recipe, tmp_path)["funnel"][0]["dropped"] == 6
