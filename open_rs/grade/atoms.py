@@ -131,8 +131,6 @@ class Atoms:
                 members = inside[1:] if inside[0] == "list" else (inside,)
                 return ("tuple", "(", ")", *members)
             return ("call", name[1:], inside)
-        if name == "overline" and self.at >= 2 and self.tokens[self.at - 2][0] == "num":
-            raise Unreadable("a repeating decimal")
         if name in FUNCTIONS:
             return self.function(name)
         raise Unreadable(f"\\{name}")

@@ -17,6 +17,8 @@ def latex(tree: Tree) -> str:
             if value.denominator == 1
             else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
         )
+    if tree == ("const", "i"):
+        return r"\sqrt{-1}"  # a lone i is a symbol like any other there
     if kind in ("sym", "const"):
         return _symbol(parts[0])
     if kind == "neg":

@@ -1,8 +1,9 @@
 """The third way to value a tree: at one random point modulo a prime (Schwartz-Zippel).
 
 What is not rational (roots, pi, sin ...) counts as a symbol of its own, so equal residues mean
-equal expressions, up to a chance of (degree / 2^61). Prime and point are drawn anew in each
-process: whoever knew them could write two expressions that differ by a multiple of the prime.
+equal expressions, up to a chance of (degree / 2^61). The prime is 1 modulo 4, so that -1 has a
+square root there, which stands for i. Prime and point are drawn anew in each process: whoever knew
+them could write two expressions that differ by a multiple of the prime.
 """
 
 import hashlib
@@ -37,13 +38,22 @@ def is_prime(number: int) -> bool:
 
 
 def _random_prime() -> int:
-    """A random prime between 2^61 and 2^62."""
-    while not is_prime(number := 2**61 + 1 + 2 * secrets.randbelow(2**60)):
+    """A random prime between 2^61 and 2^62 that is 1 modulo 4."""
+    while not is_prime(number := 2**61 + 1 + 4 * secrets.randbelow(2**59)):
         pass
     return number
 
 
+def _root_of_minus_one(prime: int) -> int:
+    """x with x^2 = -1: a^((p - 1) / 4) of an a that is no square, found by Euler's criterion."""
+    other = 2
+    while pow(other, (prime - 1) // 2, prime) == 1:
+        other += 1
+    return pow(other, (prime - 1) // 4, prime)
+
+
 PRIME = _random_prime()
+IMAGINARY = _root_of_minus_one(PRIME)
 _SALT = secrets.token_bytes(16)
 
 
@@ -56,11 +66,11 @@ def modular_value(tree: Tree) -> int | None:
 
 
 def is_rational_function(tree: Tree) -> bool:
-    """Whether the residue rests on symbols alone, so that different residues mean different
+    """Whether the residue rests on symbols and i alone, so that different residues mean different
     expressions.
     """
     kind = tree[0]
-    if kind in ("num", "sym"):
+    if kind in ("num", "sym") or tree == ("const", "i"):
         return True
     if kind == "^":
         return is_rational_function(tree[1]) and integer_exponent(tree[2]) is not None
@@ -94,6 +104,8 @@ def _modular(tree: Tree) -> int:
     if kind in ("call", "!"):
         value = exact_value(tree)
         return _symbol_residue(tree) if value is None else _residue(value)
+    if tree == ("const", "i"):
+        return IMAGINARY
     if kind in ("sym", "const"):
         return _symbol_residue(tree)
     raise NoValue

@@ -16,11 +16,13 @@ class Unreadable(Exception):
 
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<num>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?P<exp>[eE][+-]?\d+(?![a-zA-Z\d]))?"
+    r"\s*(?:(?P<repeating>\d*\.\d*(?:\\(?:overline|bar|dot)\s*(?:\{\s*\d+\s*\}|\d)|(?<=\d\.)\(\d+\)))"
+    r"|(?P<num>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?P<exp>[eE][+-]?\d+(?![a-zA-Z\d]))?"
     r"|\\text\s*\{(?P<text>[^{}]*)\}"
     r"|(?P<env>\\(?:begin|end)\s*\{[a-zA-Z*]+\})"
     r"|(?P<cmd>\\[a-zA-Z]+)|(?P<esc>\\[^a-zA-Z])|(?P<sym>[a-zA-Z])|(?P<op><=|>=|\*\*|[^\s\\]))"
 )
+_REPEATING = re.compile(r"(\d*\.\d*)(?:\\[a-z]+[\s{]*|\()(\d+)\D*")
 _WORD = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _SHORT_WORDS = frozenset({"yes", "no", "true", "false", "none", "odd", "even", "both", "neither"})
 TRAILING_WORDS = re.compile(r"(?<=[\d})%])\s*([A-Za-z]{2,}(?:[ ./-]+[A-Za-z]+)*)$")
@@ -68,6 +70,8 @@ def tokens(text: str) -> list[Token]:
                 at = match.start("num") + len(first)
                 continue
             found.append(("num", number + (match.group("exp") or "")))
+        elif kind == "repeating":
+            found.append(("num", match.group().strip()))
         else:
             found.append((kind, match.group(kind).strip()))
         at = match.end()
@@ -91,7 +95,13 @@ def is_joint(token: Token) -> bool:
 
 
 def number(text: str) -> Fraction:
-    """The exact value of a decimal as written, 4.5e33 included."""
+    """The exact value of a decimal as written, 4.5e33 and 0.1\\overline{6} included."""
+    if repeating := _REPEATING.fullmatch(text):
+        before, digits = repeating.groups()
+        if len(text) > MAX_DIGITS // 10:
+            raise Unreadable("a number with too many digits")
+        scale = 10 ** (len(before) - before.index(".") - 1)
+        return Fraction(f"0{before}0") + Fraction(int(digits), scale * (10 ** len(digits) - 1))
     mantissa, _, exponent = text.lower().partition("e")
     if len(mantissa) > MAX_DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > MAX_DIGITS:
         raise Unreadable("a number with too many digits")

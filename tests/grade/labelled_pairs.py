@@ -33,6 +33,7 @@ BASE = re.compile(r"(\d+)_\{?(\d+)\}?")
 MATRIX = re.compile(r"\\begin\{pmatrix\}.*\\end\{pmatrix\}", re.DOTALL)
 ASSIGNED = re.compile(r"([a-z])\s*=\s*([^=,]+)")
 INTERVAL = re.compile(r"(\\left)?([(\[])([^()\[\]]+),([^()\[\]]+?)(\\right)?([)\]])")
+COMPLEX = re.compile(r"(-?\d+)\s*([+-])\s*(\d*)i")
 _NO_EXPRESSION = (r"text|begin|circ|pm|cup|infty|approx|%|mbox|math|[.](?!\d)|\\ldots|\\le|\\ge"
                   r"|\\in\b|:")  # fmt: skip
 EXPRESSION = re.compile(rf"(?!.*(?:{_NO_EXPRESSION}))(?=.*[a-zA-Z\\])[^=<>,;_$!|]+")
@@ -107,6 +108,13 @@ def integer(match: re.Match[str], draw: random.Random) -> Made:
         yield f"{n}x", False, "times x"
     yield rf"\sqrt{{{n * n + 1}}}", False, "root of n^2+1"
     yield f"({n}, {n})", False, "pair"
+    if n > 0:
+        yield rf"-{n}i^2", True, "i squared"
+        yield rf"(1+i)({n}-{n}i) - {n}", True, "times conjugate"
+        yield rf"{n}i^2", False, "minus by i squared"
+        yield rf"{n}i", False, "times i"
+    yield rf"{n - 1}.\overline{{9}}" if n > 0 else f"{n}", True, "nines"
+    yield rf"{n}.\overline{{3}}", False, "repeating thirds"
     yield f"{n} or more", False, "or more"
     yield rf"{n}\text{{ is not the answer}}", False, "denied"
     if n:
@@ -154,6 +162,13 @@ def fraction(match: re.Match[str], draw: random.Random) -> Made:
     if re.fullmatch(r"1|[25]+", "".join(map(str, _primes(value.denominator))) or "1"):
         yield f"{sign}{_decimal(value)}", True, "as decimal"
     else:
+        before, digits = _repeating(value)
+        if len(digits) < 30:
+            yield rf"{sign}{before}\overline{{{digits}}}", True, "repeating"
+            yield rf"{sign}{before}{digits[0]}\bar{{{digits[1:] + digits[0]}}}", True, "bar later"
+            yield rf"{sign}{before}{digits}", False, "repeated once"
+            other = (int(digits[0]) + 1) % 10
+            yield rf"{sign}{before}{other}\overline{{{digits}}}", False, "digit before repeating"
         yield f"{sign}{float(value):.3f}", False, "rounded"
         yield f"{sign}{float(value):.6f}", False, "rounded to six"
     yield rf"{sign}\frac{{{top + 1}}}{{{bottom}}}", False, "top + 1"
@@ -163,6 +178,18 @@ def fraction(match: re.Match[str], draw: random.Random) -> Made:
     if top:
         yield rf"{'' if sign else '-'}\frac{{{top}}}{{{bottom}}}", False, "sign"
         yield f"{sign}{top}{bottom}", False, "joined"
+
+
+def _repeating(value: Fraction) -> tuple[str, str]:
+    """A decimal up to where it repeats, and what repeats: 1/6 is ("0.1", "6"). By long division."""
+    whole, rest = divmod(value.numerator, value.denominator)
+    seen: dict[int, int] = {}
+    digits = ""
+    while rest not in seen:
+        seen[rest] = len(digits)
+        digit, rest = divmod(10 * rest, value.denominator)
+        digits += str(digit)
+    return f"{whole}.{digits[: seen[rest]]}", digits[seen[rest] :]
 
 
 def _primes(number: int) -> list[int]:
@@ -298,6 +325,22 @@ def interval(match: re.Match[str], draw: random.Random) -> Made:
         yield f"{opening}{low}, {high} + 1{closing}", False, "high end"
 
 
+def complex_(match: re.Match[str], draw: random.Random) -> Made:
+    real, sign, imaginary = match.groups()
+    a, b = int(real), int(sign + (imaginary or "1"))
+    yield f"{b}i + {a}", True, "turned"
+    yield f"({b} - {a}i)i".replace("--", "+"), True, "times i"
+    yield f"i^2({-a} + {-b}i)".replace("+ -", "- "), True, "times i squared"
+    yield rf"\frac{{({a} + {b}i)(2 - 3i)}}{{2 - 3i}}".replace("+ -", "- "), True, "over itself"
+    yield rf"{a} + {b}\sqrt{{-1}}".replace("+ -", "- "), True, "root of -1"
+    yield f"{a} - {b}i".replace("- -", "+ "), False, "conjugate"
+    yield f"({a} + {b}i)i".replace("+ -", "- "), False, "turned by i"
+    yield f"{a} + {b}", False, "without i"
+    yield f"{a} + {b}x", False, "another letter"
+    if a != b:
+        yield f"{b} + {a}i".replace("+ -", "- "), False, "exchanged"
+
+
 def expression(match: re.Match[str], draw: random.Random) -> Made:
     text = match.group().strip()
     if text.count("(") != text.count(")") or text.count("{") != text.count("}"):
@@ -322,6 +365,6 @@ def expression(match: re.Match[str], draw: random.Random) -> Made:
 RULES = (
     (INTEGER, integer), (DECIMAL, decimal), (FRACTION, fraction), (BASE, base), (DEGREES, degrees),
     (PERCENT, percent), (DOLLARS, dollars), (WORDS, words), (UNIT, unit), (MATRIX, matrix),
-    (INTERVAL, interval), (TUPLE, tuple_), (LIST, list_), (ASSIGNED, assigned),
+    (COMPLEX, complex_), (INTERVAL, interval), (TUPLE, tuple_), (LIST, list_), (ASSIGNED, assigned),
     (EXPRESSION, expression),
 )  # fmt: skip
