@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -34,11 +34,13 @@ class GradedSampler:
         seed: int,
         step: int = 0,
         on_graded: Callable[[Prompt, Rollout], None] | None = None,
+        skip: Container[tuple[str, int]] = (),
+        keep: bool = True,
     ) -> list[RolloutGroup]:
         """The groups of `prompts` in their order, with every `rollout.grade` set.
 
         `on_graded` is called once per rollout, from the calling thread, in the order in which the
-        completions ended.
+        completions ended. `skip` and `keep` are the engine's.
         """
         pending: deque[tuple[Future[Grade], Prompt, Rollout]] = deque()
 
@@ -56,14 +58,21 @@ class GradedSampler:
             while pending and pending[0][0].done():
                 settle()
 
-        groups = self.engine.generate(
-            prompts,
-            group_size=group_size,
-            params=params,
-            seed=seed,
-            step=step,
-            on_finished=submit,
-        )
+        try:
+            groups = self.engine.generate(
+                prompts,
+                group_size=group_size,
+                params=params,
+                seed=seed,
+                step=step,
+                on_finished=submit,
+                skip=skip,
+                keep=keep,
+            )
+        except Exception:  # what ended before the engine gave up is graded, too
+            while pending:
+                settle()
+            raise
         while pending:
             settle()
         return groups

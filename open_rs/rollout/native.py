@@ -9,8 +9,8 @@ uniform lies that close to a border between two tokens.
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,22 +79,32 @@ class NativeEngine:
         seed: int,
         step: int = 0,
         on_finished: Callable[[Prompt, Rollout], None] | None = None,
+        skip: Container[tuple[str, int]] = (),
+        keep: bool = True,
     ) -> list[RolloutGroup]:
-        """Draw `group_size` completions for each prompt; `on_finished` is called as each ends."""
+        """Draw `group_size` completions for each prompt; `on_finished` is called as each ends.
+
+        Samples in `skip`, (problem id, sample index), are not drawn. Without `keep` the groups come
+        back empty.
+        """
         check_params(group_size, params)
         check_prompts(prompts, params, self.fit)
         started = time.perf_counter()
         groups = [RolloutGroup(p.problem, list(p.prompt_ids), []) for p in prompts]
+        tokens = 0
         with sampling_mode(self.model):
-            for index, rollout in self._rollouts(prompts, group_size, params, seed, step):
-                groups[index].rollouts.append(rollout)
+            rows = pending_rows(prompts, group_size, skip)
+            for index, rollout in self._rollouts(prompts, rows, params, seed, step):
+                tokens += len(rollout.completion_ids)
+                if keep:
+                    groups[index].rollouts.append(rollout)
                 if on_finished is not None:
                     on_finished(prompts[index], rollout)
         for group in groups:
             group.rollouts.sort(key=lambda rollout: rollout.sample)
         self.stats = EngineStats(
             prompt_tokens=sum(len(prompt.prompt_ids) for prompt in prompts),
-            completion_tokens=sum(len(r.completion_ids) for g in groups for r in g.rollouts),
+            completion_tokens=tokens,
             seconds=time.perf_counter() - started,
         )
         return groups
@@ -102,13 +112,13 @@ class NativeEngine:
     def _rollouts(
         self,
         prompts: Sequence[Prompt],
-        group_size: int,
+        rows: Iterable[Row],
         params: SamplingParams,
         seed: int,
         step: int,
     ) -> Iterator[tuple[int, Rollout]]:
         """(prompt index, rollout) as they end: fill the slots, decode, refill."""
-        pending = deque(pending_rows(prompts, group_size))
+        pending = deque(rows)
         if not pending:
             return
         noise = NoiseAhead(
@@ -119,7 +129,8 @@ class NativeEngine:
         )
         stops = self._stop_strings(params.stop)
         extra = {"logits_to_keep": 1} if self.fit.keeps_logits else {}
-        prefill = Prefill(self.model, prompts, group_size, extra)
+        copies = Counter(row.prompt for row in pending)
+        prefill = Prefill(self.model, prompts, [copies[i] for i in range(len(prompts))], extra)
         capacity = max(len(p.prompt_ids) for p in prompts) + params.max_completion_tokens
         slots = Slots(
             self.model,
@@ -186,11 +197,14 @@ class NativeEngine:
         return codes
 
 
-def pending_rows(prompts: Sequence[Prompt], group_size: int) -> Iterator[Row]:
+def pending_rows(
+    prompts: Sequence[Prompt], group_size: int, skip: Container[tuple[str, int]] = ()
+) -> Iterator[Row]:
     """The rollouts to draw, problem by problem."""
     for index, prompt in enumerate(prompts):
         for sample in range(group_size):
-            yield Row(index, sample, prompt.prompt_ids[-1], len(prompt.prompt_ids))
+            if (prompt.problem.id, sample) not in skip:
+                yield Row(index, sample, prompt.prompt_ids[-1], len(prompt.prompt_ids))
 
 
 @contextmanager

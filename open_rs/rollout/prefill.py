@@ -22,11 +22,15 @@ class Prefill:
     that the model makes by itself is right.
     """
 
-    def __init__(self, model: Any, prompts: Sequence[Prompt], group_size: int, extra: dict) -> None:
-        """`extra`: further keyword arguments of the model's forward."""
+    def __init__(
+        self, model: Any, prompts: Sequence[Prompt], copies: Sequence[int], extra: dict
+    ) -> None:
+        """`copies`: how often each prompt will be asked for; `extra`: further keyword arguments of
+        the model's forward.
+        """
         self.model, self.prompts, self.extra = model, prompts, extra
         self.done = 0  # prompts prefilled
-        self.to_copy = [group_size] * len(prompts)
+        self.to_copy = list(copies)
         self.places: dict[int, tuple[DynamicCache, int]] = {}  # prompt -> batch and row in it
 
     def locate(self, asked: Sequence[int]) -> Iterator[tuple[list[int], DynamicCache, list[int]]]:
@@ -58,7 +62,9 @@ class Prefill:
                 break
             self.done += 1
         batch = [
-            index for index in range(first, self.done) if len(self.prompts[index].prompt_ids) > 1
+            index
+            for index in range(first, self.done)
+            if self.to_copy[index] and len(self.prompts[index].prompt_ids) > 1
         ]
         if not batch:
             return

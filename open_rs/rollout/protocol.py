@@ -4,7 +4,7 @@ An engine is given prompts, each with its problem, and returns one `RolloutGroup
 order in which the prompts were given. No torch is needed to read this file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -88,9 +88,14 @@ class Engine(Protocol):
         seed: int,
         step: int = 0,
         on_finished: Callable[[Prompt, Rollout], None] | None = None,
+        skip: Container[tuple[str, int]] = (),
+        keep: bool = True,
     ) -> list[RolloutGroup]:
         """Draw `group_size` completions for each prompt; `on_finished` is called as each of them
         ends.
+
+        Samples in `skip`, (problem id, sample index), are not drawn. Without `keep` the groups come
+        back empty: `on_finished` has had the rollouts, and memory does not grow with their number.
         """
 
     def load_weights(self, model: Any) -> None:

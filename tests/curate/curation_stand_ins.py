@@ -43,6 +43,7 @@ class ScriptedEngine:
         seed: int,
         step: int = 0,
         on_finished: Callable[[Prompt, Rollout], None] | None = None,
+        **_: Any,
     ) -> list[RolloutGroup]:
         self.calls.append({"params": params, "seed": seed, "step": step})
         groups = [RolloutGroup(one.problem, one.prompt_ids, []) for one in prompts]

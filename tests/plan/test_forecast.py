@@ -62,7 +62,7 @@ class ScriptedEngine:
 
     name, stats = "scripted", None
 
-    def generate(self, prompts, *, group_size, params, seed, step=0, on_finished=None):
+    def generate(self, prompts, *, group_size, params, seed, step=0, **_):
         lengths = [10, 10, params.max_completion_tokens, params.max_completion_tokens]
         rollouts = [
             Rollout([5] * n, [0.0] * n, "", "stop" if n == 10 else "length") for n in lengths

@@ -1,6 +1,6 @@
 """An engine that says what it is told, and a tokenizer of single characters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from open_rs.rollout.protocol import Prompt, Rollout, RolloutGroup, SamplingParams
@@ -39,15 +39,20 @@ class ScriptedEngine:
         seed: int,
         step: int = 0,
         on_finished: Callable[[Prompt, Rollout], None] | None = None,
+        skip: Container[tuple[str, int]] = (),
+        keep: bool = True,
     ) -> list[RolloutGroup]:
         self.calls += 1
         self.given = {"group_size": group_size, "params": params, "seed": seed, "step": step}
         groups = [RolloutGroup(one.problem, one.prompt_ids, []) for one in prompts]
         for sample in range(group_size):
             for group, prompt in zip(groups, prompts, strict=True):
+                if (prompt.problem.id, sample) in skip:
+                    continue
                 text = self.answers[prompt.problem.id][sample]
                 rollout = Rollout([1, 2], [-0.5, -0.5], text, "stop", sample)
-                group.rollouts.append(rollout)
+                if keep:
+                    group.rollouts.append(rollout)
                 self.log.append(f"end {prompt.problem.id}{sample}")
                 if on_finished is not None:
                     on_finished(prompt, rollout)

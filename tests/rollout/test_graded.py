@@ -129,6 +129,21 @@ def test_the_grader_knows_whether_the_template_opened_the_thought(
     assert grade is not None and grade.outcome == outcome
 
 
+def test_what_ended_before_the_engine_gave_up_is_graded() -> None:
+    engine = ScriptedEngine({"a": ["x", "y"], "b": ["z"]})  # the second sample of b is missing
+    seen: list[str] = []
+    sampler = GradedSampler(engine, LateGrader(), Prompter(Letters(), PromptRecipe()))
+    with pytest.raises(IndexError):
+        sampler.sample(
+            prompts_of("a", "b"),
+            group_size=2,
+            params=PARAMS,
+            seed=0,
+            on_graded=lambda _, rollout: seen.append(rollout.completion),
+        )
+    assert seen == ["x", "z", "y"]
+
+
 def test_a_broken_grader_is_not_swallowed() -> None:
     engine = ScriptedEngine({"a": ["x"]})
     sampler = GradedSampler(engine, BrokenGrader(), Prompter(Letters(), PromptRecipe()))

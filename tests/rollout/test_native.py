@@ -339,6 +339,29 @@ def test_on_finished_sees_every_rollout_as_it_ends(tokenizer):
     assert [r.sample for g in groups for r in g.rollouts] == [0, 1, 2] * 3
 
 
+def test_skipped_samples_are_not_drawn_and_the_others_are_the_same(tokenizer):
+    engine = NativeEngine(
+        model_of("qwen2"), tokenizer, max_slots=4, eos_token_ids=range(0, VOCAB, 10)
+    )
+    prompts = make_prompts([3, 8, 5, 1])
+    settings = {"group_size": 3, "params": SamplingParams(30), "seed": 0}
+    whole = engine.generate(prompts, **settings)
+    drawn = engine.stats.completion_tokens
+    skip = {("p0", 1), ("p1", 0), ("p1", 1), ("p1", 2), ("p3", 0)}
+    rest = engine.generate(prompts, **settings, skip=skip)
+    expected = [[r for r in g.rollouts if (g.problem.id, r.sample) not in skip] for g in whole]
+    assert [len(g.rollouts) for g in rest] == [2, 0, 3, 2]
+    assert [[(r.sample, r.completion_ids) for r in g.rollouts] for g in rest] == [
+        [(r.sample, r.completion_ids) for r in rollouts] for rollouts in expected
+    ]
+    seen = []
+    nothing = engine.generate(
+        prompts, **settings, keep=False, on_finished=lambda prompt, rollout: seen.append(rollout)
+    )
+    assert [g.rollouts for g in nothing] == [[]] * 4 and len(seen) == 12
+    assert engine.stats.completion_tokens == drawn == sum(len(r.completion_ids) for r in seen)
+
+
 def test_no_prompts_give_no_groups(tokenizer):
     engine = NativeEngine(model_of("qwen2"), tokenizer)
     assert sample(engine, []) == []
