@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 START_SECONDS = 120.0  # to import sympy on a loaded machine
+END_SECONDS = 20.0  # for the guard to kill what is below it, which takes milliseconds
 CPU_SHARE = 1 / 6  # of the wall-clock limit: other work on the machine makes no answer a timeout
 
 
@@ -47,7 +48,8 @@ class WorkerDied(Exception):
 
 
 class WorkerProcess:
-    """A supervisor and its serving child (worker.py), started here and spoken to over pipes.
+    """A supervisor and its serving child (worker.py) below a guard (processes.py), started here and
+    spoken to over pipes.
 
     `module` is run with `arguments`; its main calls `worker.serve`. `greeting`: its first
     message.
@@ -67,8 +69,10 @@ class WorkerProcess:
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, self._replies = self._process.stdin, self._process.stdout
-        self._poll = select.poll()
-        self._poll.register(self._replies, select.POLLIN)
+        os.set_blocking(self._requests.fileno(), False)
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(self._replies, select.POLLIN)
+        self._writable.register(self._requests, select.POLLOUT)
         self._unread = b""
         try:
             self.greeting = self._wait_until_ready()
@@ -91,10 +95,8 @@ class WorkerProcess:
     def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """The reply to one request. OutOfTime or WorkerDied where there is none."""
         deadline = time.monotonic() + timeout_s
-        unsent = memoryview(json.dumps(request).encode() + b"\n")
         try:
-            while unsent:
-                unsent = unsent[self._requests.write(unsent) :]
+            self._send(json.dumps(request).encode() + b"\n", deadline)
             reply = self._receive(deadline)
         except TimeoutError:
             self._process.send_signal(signal.SIGUSR1)
@@ -112,12 +114,17 @@ class WorkerProcess:
             pass
         return greeting
 
+    def _send(self, line: bytes, deadline: float) -> None:
+        """Write a line; TimeoutError where nobody reads it until the deadline."""
+        unsent = memoryview(line)
+        while unsent:
+            _wait(self._writable, deadline)
+            unsent = unsent[self._requests.write(unsent) or 0 :]
+
     def _receive(self, deadline: float) -> dict[str, Any]:
         """The next message; TimeoutError at the deadline, WorkerDied when the pipe ends."""
         while b"\n" not in self._unread:
-            left = deadline - time.monotonic()
-            if left <= 0 or not self._poll.poll(left * 1000):
-                raise TimeoutError
+            _wait(self._readable, deadline)
             piece = self._replies.read(1 << 16)
             if not piece:
                 raise WorkerDied(self._process.wait())
@@ -127,22 +134,22 @@ class WorkerProcess:
         return message
 
     def kill(self) -> None:
-        """End both processes now."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGUSR1)
-            self._process.kill()
+        """End its processes now, and what a served function started."""
         self._requests.close()
-        self._process.wait()
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._replies.close()
 
-    def close(self) -> None:
-        """Let both processes end by themselves, which they do at once when idle."""
-        self._requests.close()
-        try:
-            self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._replies.close()
+
+def _wait(poll: select.poll, deadline: float) -> None:
+    """Until there is something to read or room to write; TimeoutError at the deadline."""
+    left = deadline - time.monotonic()
+    if left <= 0 or not poll.poll(left * 1000):
+        raise TimeoutError
 
 
 class WorkerPool:
@@ -204,4 +211,4 @@ class WorkerPool:
                     process = None
             task.future.set_result((outcome, time.monotonic() - started))
         if process is not None:
-            process.close()
+            process.kill()

@@ -3,23 +3,31 @@ that serves it.
 
     caller --JSON line per pair--> child --JSON line per verdict--> caller
 
-The caller has the supervisor kill the child (SIGUSR1) when a pair runs out of time; the supervisor
-forks the next one within milliseconds, with nothing to import again. Requests and replies are JSON:
-nothing that came from a completion is unpickled, evaluated as Python or written to a file.
+The caller has the supervisor kill the child (SIGUSR1) when a pair runs out of time, with everything
+that the child started; the supervisor forks the next one within milliseconds, with nothing to
+import again. Both stand below a guard (processes.py). Requests and replies are JSON: nothing that
+came from a completion is unpickled, evaluated as Python or written to a file.
 """
 
-import ctypes
 import json
 import os
 import resource
 import select
 import signal
-import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, BinaryIO
 
+from open_rs.grade.processes import (
+    adopt_orphans,
+    children,
+    end_children,
+    fork_and_exit,
+    fork_under_guard,
+    kill_group,
+)
+
 MEMORY_BYTES = 512 * 2**20
-_PR_SET_PDEATHSIG = 1
 
 Message = dict[str, Any]
 Handler = Callable[[Message], Message]  # from a request to its reply
@@ -34,15 +42,8 @@ def serve(load: Callable[[], tuple[Handler, Message]], limit_process: Callable[[
     what a child says of it when it is ready; `limit_process` runs in each child.
     """
     requests, replies = _private_pipes()
-    _die_with_parent()
-    handler, greeting = load()
-    status = 0
-    while True:
-        greeting = {**greeting, "last_status": status}
-        status = _run_child(requests, replies, handler, greeting, limit_process)
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
-            return
-        _drain(requests)
+    supervise = partial(_supervise, requests, replies, load, limit_process)
+    fork_under_guard(supervise, lifeline=requests, kept=[replies])
 
 
 def _private_pipes() -> tuple[int, int]:
@@ -54,43 +55,71 @@ def _private_pipes() -> tuple[int, int]:
     return requests, replies
 
 
-def _die_with_parent() -> None:
-    """On Linux the kernel kills this process when its parent dies; elsewhere the closed pipe or the
-    CPU limit ends it.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _supervise(
+    requests: int,
+    replies: int,
+    load: Callable[[], tuple[Handler, Message]],
+    limit_process: Callable[[], None],
+) -> int:
+    """Have one child after another serve, until one finds that the caller closed the pipe."""
+    adopt_orphans()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    handler, greeting = load()
+    helpers = children()  # what the import itself started stays
+    status = 0
+    while True:
+        greeting = {**greeting, "last_status": status}
+        child = fork_and_exit(
+            partial(_serve_requests, requests, replies, handler, greeting, limit_process)
+        )
+        status = _wait_for(child)
+        end_children(spared=helpers)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+            return 0
+        _drain(requests)
 
 
-def _run_child(
+def _wait_for(child: int) -> int:
+    """The wait status of a child once it is gone, with its process group. SIGUSR1 kills them."""
+    _lead_group(child)
+    signal.signal(signal.SIGUSR1, lambda *_: kill_group(child))
+    _, status = os.waitpid(child, 0)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    kill_group(child)
+    return status
+
+
+def _lead_group(child: int) -> None:
+    """Put the child into a process group of its own; both sides do it, whoever comes first."""
+    try:
+        os.setpgid(child, child)
+    except (ProcessLookupError, PermissionError):  # it is gone already
+        return
+
+
+def _serve_requests(
     requests: int,
     replies: int,
     handler: Handler,
     greeting: Message,
     limit_process: Callable[[], None],
 ) -> int:
-    """Fork a child that serves; its wait status once it is gone. SIGUSR1 kills it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's business
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-            _die_with_parent()
-            with os.fdopen(requests, "rb") as lines, os.fdopen(replies, "wb") as out:
-                limit_process()
-                _send(out, {**greeting, "ready": os.getpid()})
-                for line in lines:
-                    _send(out, handler(json.loads(line)))
-            code = 0
-        except BrokenPipeError:
-            code = 0  # the caller is gone
-        finally:
-            os._exit(code)
-    signal.signal(signal.SIGUSR1, lambda *_: os.kill(child, signal.SIGKILL))
-    _, status = os.waitpid(child, 0)
+    """The life of a child; 0 when the caller closed the pipe."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    return status
+    own = os.getpid()
+    _lead_group(own)
+    try:
+        with os.fdopen(requests, "rb") as lines, os.fdopen(replies, "wb") as out:
+            limit_process()
+            _send(out, {**greeting, "ready": own})
+            for line in lines:
+                reply = handler(json.loads(line))
+                if os.getpid() != own:  # the function forked, and this copy of it returned, too
+                    os._exit(0)
+                _send(out, reply)
+    except BrokenPipeError:
+        return 0  # the caller is gone
+    return 0
 
 
 def _drain(requests: int) -> None:

@@ -175,7 +175,7 @@ def test_equal_bombs_cost_their_time_once(monkeypatch):
 def test_cpu_and_memory_limits_hold_inside_the_worker():
     process = WorkerProcess()
     try:
-        (child,) = worker_pids(process._process.pid)
+        _, child = worker_pids(process._process.pid)  # below the guard: supervisor, child
         limits = Path(f"/proc/{child}/limits").read_text()
         assert str(512 * 2**20) in next(line for line in limits.splitlines() if "address" in line)
         # a CPU limit of 6 us / 6 (the wall-clock limit is far away): the kernel ends it
@@ -189,7 +189,7 @@ def test_cpu_and_memory_limits_hold_inside_the_worker():
         assert os.WTERMSIG(reply["last_status"]) == signal.SIGPROF
         assert process.judge(r"\sqrt{6}", r"\sqrt{2}\sqrt{3}", 60.0) == "correct"
     finally:
-        process.close()
+        process.kill()
 
 
 def test_workers_die_with_their_caller():
@@ -201,7 +201,7 @@ def test_workers_die_with_their_caller():
     caller = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert caller.stdout.readline() == "correct\n"
     workers = worker_pids(caller.pid)
-    assert len(workers) == 2  # a supervisor and its child
+    assert len(workers) == 3  # guard, supervisor, child
     caller.kill()
     caller.wait()
     deadline = time.monotonic() + 20

@@ -1,6 +1,7 @@
 """Isolated rewards: what hangs, crashes or misbehaves leaves rollouts undecided, and no process."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,16 +10,17 @@ import pytest
 
 from open_rs.errors import InputError
 from open_rs.grade import Grade
+from open_rs.grade.processes import children
 from open_rs.problems import Problem
 from open_rs.recipe import AccuracyReward, CustomReward
 from open_rs.rollout.protocol import Rollout, RolloutGroup
-from open_rs.train.isolation import IsolatedFunction, decode, encode
+from open_rs.train.isolation import IsolatedFailure, IsolatedFunction, decode, encode
 from open_rs.train.rewards import open_rewards, score
 
 PROBLEM = Problem("p", "1 + 1", "2", solution="two", source="s")
 
 PLUG_IN = """
-import os, signal, sys
+import os, signal, subprocess, sys
 from open_rs.grade import Grade
 from open_rs.problems import Problem
 from open_rs.rollout.protocol import Rollout, RolloutGroup
@@ -43,6 +45,28 @@ def moody(rollout, problem):
 
 def process(rollout, problem):
     return os.getpid()
+
+def started(own_session):
+    sleeper = [sys.executable, "-c", "import time; time.sleep(1000)"]
+    return subprocess.Popen(sleeper, start_new_session=own_session).pid
+
+def starts(rollout, problem):
+    mood = rollout.completion
+    if mood in ("in its group", "in its own session"):
+        return started(mood == "in its own session")
+    if mood == "by an orphan":  # which is nobody's child here once its parent has gone
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            os.setsid()
+            os.write(writer, str(started(True)).encode())
+            os._exit(0)
+        os.wait()
+        return int(os.read(reader, 20))
+    return moody(rollout, problem)
+
+def forks_and_returns_twice(rollout, problem):
+    child = os.fork()
+    return 1.0 if child else 2.0
 
 def same(rollout, problem, *, group):
     assert isinstance(rollout, Rollout) and isinstance(problem, Problem)
@@ -125,18 +149,70 @@ def test_no_process_is_left(module):
     assert not wait_while_alive(pid)
 
 
-def test_no_process_is_left_by_a_caller_that_is_killed(module):
+WAYS_TO_START = ["in its group", "in its own session", "by an orphan"]
+
+
+@pytest.mark.parametrize("way", WAYS_TO_START)
+@pytest.mark.parametrize("end", ["hangs", "crashes", "leaves"])
+def test_what_a_function_started_ends_with_its_process(module, way, end):
+    with IsolatedFunction(f"{module}:starts", timeout_s=2.0) as function:
+        sleeper = int(call(function, way))
+        assert call(function, "fine") == 4 and alive(sleeper)  # it may serve the next calls
+        function.timeout_s = 0.2
+        with pytest.raises(IsolatedFailure):
+            call(function, end)
+        assert not wait_while_alive(sleeper)
+        function.timeout_s = 5.0
+        assert call(function, "fine") == 4
+
+
+@pytest.mark.parametrize("way", WAYS_TO_START)
+def test_what_a_function_started_ends_with_close(module, way):
+    with IsolatedFunction(f"{module}:starts") as function:
+        sleeper = int(call(function, way))
+        assert alive(sleeper)
+    assert not alive(sleeper)  # close returns when it is gone
+
+
+def test_what_the_import_started_serves_every_child_and_ends_with_close(module):
+    Path("starts_at_import.py").write_text(
+        f"from {module} import moody, started\nsleeper = started(True)\n"
+        "def speaks(rollout, problem):\n"
+        "    return sleeper if rollout.completion == '' else moody(rollout, problem)\n"
+    )
+    with IsolatedFunction("starts_at_import:speaks", timeout_s=2.0) as function:
+        sleeper = int(call(function, ""))
+        with pytest.raises(IsolatedFailure):
+            call(function, "hangs")
+        assert int(call(function, "")) == sleeper and alive(sleeper)
+    assert not alive(sleeper)
+
+
+def test_a_function_that_forks_and_returns_twice_is_heard_once(module):
+    with IsolatedFunction(f"{module}:forks_and_returns_twice") as function:
+        assert [call(function, "") for _ in range(5)] == [1.0] * 5
+
+
+def test_the_limit_holds_where_nobody_reads_the_request(module):
+    with IsolatedFunction(f"{module}:process", timeout_s=1.0) as function:
+        os.kill(int(call(function, "")), signal.SIGSTOP)
+        with pytest.raises(IsolatedFailure, match="took more than 1 s"):
+            call(function, "more than a pipe holds" * 10_000)
+        assert call(function, "") > 1
+
+
+@pytest.mark.parametrize("way", ["process itself", *WAYS_TO_START])
+def test_no_process_is_left_by_a_caller_that_is_killed(module, way):
+    name = "process" if way == "process itself" else "starts"
     code = (
         "import os, signal\nfrom open_rs.train.isolation import IsolatedFunction\n"
-        "from tests_of_isolation import group\n"
-        f"function = IsolatedFunction('{module}:process').__enter__()\n"
-        "print(int(function(group.rollouts[0], group.problem, group=group)), flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    Path("tests_of_isolation.py").write_text(
         "from open_rs.problems import Problem\n"
         "from open_rs.rollout.protocol import Rollout, RolloutGroup\n"
-        "group = RolloutGroup(Problem('p', '?', '!'), [], [Rollout([], [], '', 'stop')])\n"
+        f"rollout = Rollout([], [], '{way}', 'stop')\n"
+        "group = RolloutGroup(Problem('p', '?', '!'), [], [rollout])\n"
+        f"function = IsolatedFunction('{module}:{name}').__enter__()\n"
+        "print(int(function(rollout, group.problem, group=group)), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False
@@ -166,8 +242,9 @@ def test_an_isolated_function_is_imported_there_and_not_here(module):
         assert module not in sys.modules
 
 
-def children():
-    return Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
+def call(function, completion):
+    rollout = rollout_of(completion)
+    return function(rollout, PROBLEM, group=RolloutGroup(PROBLEM, [], [rollout]))
 
 
 def alive(pid):
