@@ -1,9 +1,10 @@
 """The typed recipe: every setting, its default and its doc, once. No torch.
 
-`schema` holds the sections; `sources`, `filters` and `rewards` what comes in kinds; `load` reads
-TOML and overrides.
+`schema` holds the sections; `sources`, `filters`, `rewards` and `engines` what comes in kinds;
+`load` reads TOML and overrides.
 """
 
+from open_rs.recipe.engines import EngineSpec, NativeEngineSpec, OpenAIEngineSpec
 from open_rs.recipe.filters import (
     BoxedFilter,
     ContaminationFilter,
@@ -12,8 +13,10 @@ from open_rs.recipe.filters import (
     FilterSpec,
     GoldFilter,
     PassRateFilter,
+    PromptLimitFilter,
 )
 from open_rs.recipe.load import load_recipe, override, recipe_from_dict, shipped_recipe
+from open_rs.recipe.model import LoraRecipe, ModelRecipe
 from open_rs.recipe.rewards import (
     SCRIPTS,
     AccuracyReward,
@@ -32,9 +35,7 @@ from open_rs.recipe.schema import (
     DataRecipe,
     EvaluateRecipe,
     GradeRecipe,
-    LoraRecipe,
     LossRecipe,
-    ModelRecipe,
     PromptRecipe,
     Recipe,
     RolloutRecipe,
@@ -52,6 +53,7 @@ __all__ = [
     "CustomFilter",
     "CustomReward",
     "DataRecipe",
+    "EngineSpec",
     "EvaluateRecipe",
     "ExactDuplicatesFilter",
     "FilterSpec",
@@ -63,8 +65,11 @@ __all__ = [
     "LoraRecipe",
     "LossRecipe",
     "ModelRecipe",
+    "NativeEngineSpec",
+    "OpenAIEngineSpec",
     "OverlongReward",
     "PassRateFilter",
+    "PromptLimitFilter",
     "PromptRecipe",
     "Recipe",
     "RepetitionReward",

@@ -112,7 +112,7 @@ def _sentence(error: ValidationError) -> str:
     # cause.
     problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     location = problem["loc"]
-    model, path = _resolve(location)
+    model, path, allowed = _resolve(location)
     key = ".".join(path)
     message = _plain(problem["msg"])
     if problem["type"] == "extra_forbidden":
@@ -121,7 +121,8 @@ def _sentence(error: ValidationError) -> str:
     if not location:
         return message
     if problem["type"].startswith("union_tag"):
-        return _kind_sentence(key, problem.get("ctx", {}))
+        known = list(_kinds(_models_in(allowed)))
+        return _kind_sentence(key, known, problem.get("ctx", {}).get("tag"))
     doc = _description(model, path[-1]) if path else ""
     if problem["type"] == "missing":
         return f"{key}: missing" + (f" ({doc})" if doc else "")
@@ -136,23 +137,23 @@ def _plain(message: str) -> str:
     return re.sub(r"\b[Tt]uple\b", "list", message.replace("dictionary", "table"))
 
 
-def _kind_sentence(key: str, context: dict[str, Any]) -> str:
-    """A reward or filter without a known `type`."""
-    section = key.split(".")[0]
-    kinds = [
-        member.model_fields["type"].default
-        for member in _models_in(Recipe.model_fields[section].annotation)
-    ]
-    if "tag" not in context:
-        return f"{key}: needs a type; known: {', '.join(kinds)}"
-    close = difflib.get_close_matches(str(context["tag"]), kinds, n=1)
-    hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(kinds)}"
-    return f'{key}: type "{context["tag"]}" unknown; {hint}'
+def _kind_sentence(key: str, known: list[str], tag: Any) -> str:
+    """An entry that comes in kinds, such as a reward, without a known `type`."""
+    if tag is None:
+        return f"{key}: needs a type; known: {', '.join(known)}"
+    close = difflib.get_close_matches(str(tag), known, n=1)
+    hint = f'did you mean "{close[0]}"?' if close else f"known: {', '.join(known)}"
+    return f'{key}: type "{tag}" unknown; {hint}'
 
 
-def _resolve(location: tuple[int | str, ...]) -> tuple[type[BaseModel], list[str]]:
-    """The model that holds the last part of a pydantic location, and the location without union
-    tags.
+def _kinds(members: list[type[BaseModel]]) -> dict[str, type[BaseModel]]:
+    """The members of a tagged union by their tags."""
+    return {m.model_fields["type"].default: m for m in members if "type" in m.model_fields}
+
+
+def _resolve(location: tuple[int | str, ...]) -> tuple[type[BaseModel], list[str], Any]:
+    """The model that holds the last part of a pydantic location, the location without the tags of
+    unions, and what is allowed to stand there.
     """
     model: type[BaseModel] = Recipe
     kind: Any = Recipe
@@ -162,16 +163,16 @@ def _resolve(location: tuple[int | str, ...]) -> tuple[type[BaseModel], list[str
         if isinstance(part, int):
             path.append(str(part))
             continue
-        by_tag = {m.model_fields["type"].default: m for m in members if "type" in m.model_fields}
-        if path and path[-1].isdigit() and part in by_tag:
+        by_tag = {} if isinstance(kind, type) else _kinds(members)
+        if part in by_tag:
             model = kind = by_tag[part]
             continue
-        if members:
-            model = members[0] if not (path and path[-1].isdigit() and by_tag) else model
+        if members and not by_tag:
+            model = members[0]
         path.append(part)
         field = model.model_fields.get(part)
         kind = field.annotation if field else None
-    return model, path
+    return model, path, kind
 
 
 def _models_in(kind: Any) -> list[type[BaseModel]]:

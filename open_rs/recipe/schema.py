@@ -4,41 +4,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from open_rs.recipe.engines import EngineSpec, NativeEngineSpec
 from open_rs.recipe.filters import FilterSpec
+from open_rs.recipe.model import ModelRecipe
 from open_rs.recipe.rewards import AccuracyReward, FormatReward, RewardSpec
 from open_rs.recipe.schedules import Schedule, SentinelRecipe
 from open_rs.recipe.section import Section
 from open_rs.recipe.sources import Source
-
-
-class LoraRecipe(Section):
-    """Low-rank adapters through peft."""
-
-    rank: int = Field(16, ge=1, description="rank of the update")
-    alpha: int = Field(32, ge=1, description="scale: the update counts alpha / rank")
-    dropout: float = Field(
-        0.0, ge=0, lt=1, description="dropout on the adapter's input; 0 keeps ratios exact"
-    )
-    target_modules: str | tuple[str, ...] = Field(
-        "all-linear", description="names of the layers, or all-linear"
-    )
-
-
-class ModelRecipe(Section):
-    """The causal language model that is trained."""
-
-    path: str = Field(
-        "tiny",
-        min_length=1,
-        description='a folder, a hub id, or "tiny" for the model that ships with the package',
-    )
-    revision: str | None = Field(None, description="the commit of a hub model")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: float32 on CPU, bfloat16 on CUDA"
-    )
-    device: str = Field("auto", description="auto: CUDA where there is one, else CPU")
-    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
-    lora: LoraRecipe | None = Field(None, description="train adapters instead of all weights")
 
 
 class PromptRecipe(Section):
@@ -93,6 +65,9 @@ class DataRecipe(Section):
 class RolloutRecipe(Section):
     """Sampling in training; curation and evaluation use the same engine."""
 
+    engine: EngineSpec = Field(
+        NativeEngineSpec(), description="native, or openai for an endpoint, which cannot be trained"
+    )
     group_size: int = Field(
         8, ge=2, description="completions per prompt (G); an advantage compares within a group"
     )
