@@ -10,7 +10,7 @@ from jinja2 import TemplateError
 from open_rs.errors import InputError
 from open_rs.problems import Problem
 from open_rs.recipe import PromptRecipe
-from open_rs.rollout.protocol import Prompt
+from open_rs.rollout.protocol import Message, Prompt
 
 # Named system messages. `open_rs` asks for what the paper's rewards pay for: a thought, then a
 # boxed answer.
@@ -53,15 +53,20 @@ class Prompter:
         probe = self._probe("1 + 1")
         self.opens_think = probe.rstrip().endswith("<think>")
         parts = (self.template, self.system, recipe.user, probe)  # the probe: special tokens, too
-        self.fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+        self.fingerprint = _fingerprint(parts)
+
+    def messages(self, problem: str) -> tuple[Message, ...]:
+        """What is said to the model, before the chat template."""
+        asked = {"role": "user", "content": self.recipe.user.replace("{problem}", problem)}
+        return ({"role": "system", "content": self.system}, asked) if self.system else (asked,)
 
     def text(self, problem: str) -> str:
         """The whole prompt as text, up to where the model goes on."""
-        messages = [{"role": "user", "content": self.recipe.user.replace("{problem}", problem)}]
-        if self.system:
-            messages.insert(0, {"role": "system", "content": self.system})
         return self.tokenizer.apply_chat_template(
-            messages, chat_template=self.template, add_generation_prompt=True, tokenize=False
+            list(self.messages(problem)),
+            chat_template=self.template,
+            add_generation_prompt=True,
+            tokenize=False,
         )
 
     def _probe(self, problem: str) -> str:
@@ -81,8 +86,9 @@ class Prompter:
         return text
 
     def encode(self, problem: Problem) -> Prompt:
-        ids = self.tokenizer(self.text(problem.problem), add_special_tokens=False)["input_ids"]
-        return Prompt(problem, list(ids))
+        text = self.text(problem.problem)
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return Prompt(problem, list(ids), text)
 
     def encode_all(self, problems: Sequence[Problem]) -> tuple[list[Prompt], list[Problem]]:
         """(prompts within the limit, problems whose prompt is longer): dropped and counted, never
@@ -96,6 +102,36 @@ class Prompter:
             else:
                 too_long.append(problem)
         return prompts, too_long
+
+
+class ServerPrompter(Prompter):
+    """Prompts as messages, for a server that applies a chat template of its own.
+
+    No tokenizer is needed, and lengths in tokens are not known: a prompt that is too long is for
+    the server to refuse. `opens_think` is what the recipe says of that template.
+    """
+
+    def __init__(self, recipe: PromptRecipe, *, opens_think: bool = False) -> None:
+        if recipe.chat_template is not None:
+            raise InputError(
+                "prompt.chat_template: the server applies its own template in chat mode; remove "
+                'the key, or set mode = "completions"'
+            )
+        self.recipe = recipe
+        self.system = SYSTEM_PROMPTS.get(recipe.system, recipe.system)
+        self.opens_think = opens_think
+        self.fingerprint = _fingerprint(("chat", self.system, recipe.user, str(opens_think)))
+
+    def text(self, problem: str) -> str:
+        """The messages for a reader: what the template makes of them is not known here."""
+        return "\n\n".join(one["content"] for one in self.messages(problem))
+
+    def encode(self, problem: Problem) -> Prompt:
+        return Prompt(problem, [], messages=self.messages(problem.problem))
+
+
+def _fingerprint(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def _chat_template(tokenizer: Any, recipe: PromptRecipe) -> str:

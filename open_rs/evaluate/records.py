@@ -40,7 +40,7 @@ def record_rows(groups: Sequence[RolloutGroup], *, seed: int, policy_version: st
                     "problem_id": group.problem.id,
                     "sample": rollout.sample,
                     "completion": rollout.completion,
-                    "num_tokens": len(rollout.completion_ids),
+                    "num_tokens": rollout.num_tokens,
                     "finish_reason": rollout.finish_reason,
                     "outcome": grade.outcome,
                     "extracted": grade.extracted,

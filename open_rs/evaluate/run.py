@@ -101,16 +101,13 @@ def harness_fingerprint(
     extras: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything about a measurement that is not the model; plain JSON values."""
-    module = getattr(sampler.engine, "model", None)  # the engines that sample in this process
     return {
         "problems": problems_hash(problems),
         "prompt": sampler.prompter.fingerprint,
         "sampling": asdict(params) | {"stop": list(params.stop)},
         "num_samples": num_samples,
         "seed": seed,
-        "engine": sampler.engine.name,
-        "dtype": None if module is None else str(module.dtype).removeprefix("torch."),
-        "device": None if module is None else module.device.type,
+        **sampler.engine.harness,
         "grader_policy": sampler.grader.policy_version,
         "versions": {package: package_version(package) for package in PACKAGES},
         **(extras or {}),

@@ -7,11 +7,12 @@ from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from open_rs.grade.types import Grade
 from open_rs.prompts import Prompter
 from open_rs.rollout.protocol import Engine, Prompt, Rollout, RolloutGroup, SamplingParams
 
 if TYPE_CHECKING:  # the grader's libraries take a second to import, and only its user needs them
-    from open_rs.grade import Grade, Grader
+    from open_rs.grade import Grader
 
 
 class GradedSampler:
@@ -51,10 +52,7 @@ class GradedSampler:
                 on_graded(prompt, rollout)
 
         def submit(prompt: Prompt, rollout: Rollout) -> None:
-            future = self.grader.submit(
-                rollout.completion, prompt.problem.answer, opens_think=self.prompter.opens_think
-            )
-            pending.append((future, prompt, rollout))
+            pending.append((self._judged(prompt, rollout), prompt, rollout))
             while pending and pending[0][0].done():
                 settle()
 
@@ -76,3 +74,13 @@ class GradedSampler:
         while pending:
             settle()
         return groups
+
+    def _judged(self, prompt: Prompt, rollout: Rollout) -> Future[Grade]:
+        """The grade to come; of a rollout without a completion it is `error`."""
+        if rollout.error is None:
+            return self.grader.submit(
+                rollout.completion, prompt.problem.answer, opens_think=self.prompter.opens_think
+            )
+        undecided: Future[Grade] = Future()
+        undecided.set_result(Grade("error", None, 0.0))
+        return undecided

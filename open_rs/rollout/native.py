@@ -62,6 +62,11 @@ class NativeEngine:
         self.model = model
 
     @property
+    def harness(self) -> dict[str, Any]:
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return {"engine": self.name, "dtype": dtype, "device": self.model.device.type}
+
+    @property
     def eos_token_ids(self) -> list[int]:
         """The tokens that end a completion."""
         if self._given_eos is not None:

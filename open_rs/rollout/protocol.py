@@ -11,7 +11,8 @@ from typing import Any, Literal, Protocol
 from open_rs.grade import Grade
 from open_rs.problems import Problem
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "error"]  # error: there is no completion
+Message = dict[str, str]  # role and content
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,11 @@ class SamplingParams:
 
 @dataclass
 class Rollout:
-    """One sampled completion and, after scoring, what was made of it."""
+    """One sampled completion and, after scoring, what was made of it.
+
+    An endpoint tells no token ids, but counts them. Where it gave no usable answer, `error` says
+    why, and the rollout counts neither way.
+    """
 
     completion_ids: list[int]  # includes the EOS token when the model wrote one
     # one per completion id, of log_softmax(logits / temperature), before top-k and top-p
@@ -43,6 +48,14 @@ class Rollout:
     )
     reward_breakdown: dict[str, float | None] = field(default_factory=dict)
     advantage: float = 0.0
+    counted_tokens: int | None = None  # by an engine that tells no ids
+    usd: float | None = None  # what it cost, where each completion has a price
+    error: str | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """The length of the completion in tokens."""
+        return len(self.completion_ids) if self.counted_tokens is None else self.counted_tokens
 
 
 @dataclass
@@ -61,14 +74,19 @@ class EngineStats:
     prompt_tokens: int
     completion_tokens: int
     seconds: float
+    usd: float | None = None  # beside the machine's time
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A problem made ready for the model."""
+    """A problem made ready for the model: as token ids and their text, or, where a server applies
+    the chat template, as messages alone.
+    """
 
     problem: Problem
     prompt_ids: list[int]
+    text: str = ""
+    messages: tuple[Message, ...] = ()
 
 
 class Engine(Protocol):
@@ -78,6 +96,12 @@ class Engine(Protocol):
 
     name: str
     stats: EngineStats | None  # of the last call
+
+    @property
+    def harness(self) -> dict[str, Any]:
+        """What of the engine can move a score: `engine` (the name), `dtype`, `device` and, of an
+        endpoint, how it is asked. Plain JSON values.
+        """
 
     def generate(
         self,

@@ -32,9 +32,9 @@ def test_the_engine_is_native_unless_the_recipe_names_another():
 
 
 def test_an_unknown_kind_names_the_known_ones():
-    with pytest.raises(InputError, match='rollout.engine: type "opnai" unknown; did you mean "op'):
+    with pytest.raises(InputError, match=r'engine: type "opnai" unknown; did you mean "op'):
         recipe_from_dict({"rollout": {"engine": {"type": "opnai"}}})
-    with pytest.raises(InputError, match="rollout.engine: needs a type; known: native, openai"):
+    with pytest.raises(InputError, match=r"engine: needs a type; known: native, openai"):
         recipe_from_dict({"rollout": {"engine": {"base_url": "http://localhost:8000/v1"}}})
 
 

@@ -25,6 +25,7 @@ class ScriptedEngine:
 
     name = "scripted"
     stats = None
+    harness = {"engine": "scripted", "dtype": None, "device": None}  # noqa: RUF012
 
     def __init__(self, answers: dict[str, list[str]], log: list[str] | None = None) -> None:
         self.answers, self.log, self.calls = answers, [] if log is None else log, 0
