@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any
 
 from open_rs.console import say
-from open_rs.curate import filters
-from open_rs.curate.filters import Drop, Verdict
-from open_rs.curate.output import CuratedFolder, Row, curation_inputs, held_out_source
-from open_rs.curate.pass_rates import PassRateJournal
-from open_rs.errors import InputError
-from open_rs.grade import Grader
-from open_rs.plugins import load_function
-from open_rs.problems import Problem, load_problems, problem_id
-from open_rs.recipe import (
-    BoxedFilter,
-    ContaminationFilter,
-    CustomFilter,
-    ExactDuplicatesFilter,
-    GoldFilter,
-    PassRateFilter,
-    Recipe,
+from open_rs.curate.filter_stages import STAGES
+from open_rs.curate.inputs import curation_inputs
+from open_rs.curate.output import CuratedFolder
+from open_rs.curate.stages import (
+    Drop,
+    LocalStage,
+    ModelStage,
+    Note,
+    OpenSampler,
+    Row,
+    Samplers,
+    Setting,
+    Stage,
+    Verdict,
 )
+from open_rs.errors import InputError
+from open_rs.problems import Problem, load_problems, problem_id
+from open_rs.recipe import Recipe
+from open_rs.recipe.filters import PromptLimitFilter
+from open_rs.runs import read_log, write_jsonl
 
 if TYPE_CHECKING:
-    from open_rs.prompts import Prompter
     from open_rs.rollout.graded import GradedSampler
-
-ModelFreeSpec = (
-    BoxedFilter | GoldFilter | ExactDuplicatesFilter | ContaminationFilter | CustomFilter
-)
-OpenSampler = Callable[[], "AbstractContextManager[GradedSampler]"]
 
 
 def curate(
@@ -44,28 +41,36 @@ def curate(
     out: Path,
     *,
     open_sampler: OpenSampler | None = None,
-    prompter: Prompter | None = None,
 ) -> Row:
     """Curate the sources of `recipe` into the folder `out`; returns the summary that it writes.
 
-    `open_sampler` (the recipe's model where none is given) is entered where a `pass_rate` filter is
-    reached, and left after it; without such a filter no model is loaded. `prompter`, or else that
-    sampler's, drops prompts over the limit. A whole output of the same inputs is reused; an output
+    `open_sampler` (the recipe's model where none is given) is entered where a filter asks a model;
+    without such a filter no model is loaded. A whole output of the same inputs is reused; an output
     is written whole or not at all.
     """
     if not recipe.sources:
         raise InputError("sources is empty; add [[sources]] with path, hub or task to the recipe")
     folder = CuratedFolder(out)
-    inputs = curation_inputs(recipe, limited=prompter is not None)
+    stages = stages_of(recipe)
+    inputs = curation_inputs(recipe, stages)
     done = folder.finished(inputs)
     if done is not None:
         say(f"curate: {folder.problems} is complete: {done['kept']} of {done['input']} rows kept")
         return done
     funnel = Funnel(*read_sources(recipe))
-    journal = PassRateJournal(folder.pass_rates)
-    run_filters(recipe, funnel, journal, open_sampler or partial(model_sampler, recipe), prompter)
+    samplers = Samplers(open_sampler or model_sampler)
+    setting = Setting(recipe, out, samplers=samplers)
+    try:
+        for name, stage, spec in stages:
+            if not funnel.kept:
+                break
+            funnel.apply(name, run_stage(stage, funnel.kept, spec, setting))
+    finally:
+        samplers.close()
     refuse_unusable(funnel)
-    journal.tidy()
+    for _, stage, _ in stages:
+        if isinstance(stage, ModelStage) and stage.journal is not None:
+            tidy_journal(out, stage.journal)
     folder.write(funnel.kept, funnel.manifest(), funnel.summary(), inputs)
     return funnel.summary()
 
@@ -97,6 +102,17 @@ def read_sources(recipe: Recipe) -> tuple[list[Problem], dict[str, int]]:
     ], dict(counts)
 
 
+def tidy_journal(folder: Path, name: str) -> None:
+    """Put the answers of all shards together, in an order that is not that of asking."""
+    parts = sorted(folder.glob(f"{name}*.jsonl"))
+    rows = {json.dumps(row, sort_keys=True): row for part in parts for row in read_log(part)}
+    if rows:
+        write_jsonl(folder / f"{name}.jsonl", [rows[key] for key in sorted(rows)])
+    for part in parts:
+        if part.name != f"{name}.jsonl":
+            part.unlink()
+
+
 PROMPT_LIMIT = "prompt_limit"  # the stage that drops prompts over prompt.max_prompt_tokens
 
 
@@ -107,6 +123,7 @@ class Funnel:
         self.problems = problems
         self.sources = sources
         self.dropped: dict[int, tuple[str, Drop]] = {}  # by input row: filter and drop
+        self.notes: dict[int, list[str]] = {}
         self.stages: list[Row] = []
 
     @property
@@ -117,8 +134,12 @@ class Funnel:
         """Take out the rows of `kept` that have a `Drop` in `verdicts`."""
         rows = [row for row in range(len(self.problems)) if row not in self.dropped]
         reasons: Counter[str] = Counter()
+        noted: Counter[str] = Counter()
         for row, verdict in zip(rows, verdicts, strict=True):
-            if verdict is not None:
+            if isinstance(verdict, Note):
+                noted[verdict.reason] += 1
+                self.notes.setdefault(row, []).append(f"{name}: {verdict}")
+            elif verdict is not None:
                 self.dropped[row] = (name, verdict)
                 reasons[verdict.reason] += 1
         dropped = reasons.total()
@@ -130,6 +151,7 @@ class Funnel:
                 "dropped": dropped,
                 "kept": kept,
                 "reasons": dict(reasons.most_common()),
+                "noted": dict(noted.most_common()),
             }
         )
         say(f"curate: {name}: {len(rows)} -> {kept}" + _reasons_text(reasons))
@@ -145,7 +167,9 @@ class Funnel:
                     "source": problem.source,
                     "kept": drop is None,
                     "filter": name,
-                    "reason": None if drop is None else str(drop),
+                    "reason": None if drop is None else drop.reason,
+                    "detail": None if drop is None else drop.detail,
+                    "note": "; ".join(self.notes.get(number, [])) or None,
                 }
             )
         return rows
@@ -165,63 +189,29 @@ def _reasons_text(reasons: Counter[str]) -> str:
     return f" ({listed})" if listed else ""
 
 
-def run_filters(
-    recipe: Recipe,
-    funnel: Funnel,
-    journal: PassRateJournal,
-    open_sampler: OpenSampler,
-    prompter: Prompter | None,
-) -> None:
-    """Each filter in turn. The prompt limit comes before the first pass rate, else at the end."""
-    limited = False
-    for spec in recipe.filters:
-        if not funnel.kept:
-            return
-        if not isinstance(spec, PassRateFilter):
-            name = spec.function if isinstance(spec, CustomFilter) else spec.type
-            funnel.apply(name, verdicts(funnel.kept, spec, recipe))
-            continue
-        with open_sampler() as sampler:
-            if not limited:
-                funnel.apply(PROMPT_LIMIT, prompt_limit(funnel.kept, sampler.prompter))
-                limited = True
-            rates = journal.measure(funnel.kept, sampler, recipe, spec.num_samples)
-        verdict = filters.pass_rate(funnel.kept, rates, above=spec.above, below=spec.below)
-        funnel.apply(spec.type, verdict)
-    if prompter is not None and not limited:
-        funnel.apply(PROMPT_LIMIT, prompt_limit(funnel.kept, prompter))
+def stages_of(recipe: Recipe) -> list[tuple[str, Stage, Any]]:
+    """(name, stage, settings) of each filter in turn. The prompt limit comes before the first pass
+    rate where the recipe puts it nowhere.
+    """
+    specs: list[Any] = list(recipe.filters)
+    kinds = [one.type for one in specs]
+    if "pass_rate" in kinds and PROMPT_LIMIT not in kinds:
+        specs.insert(kinds.index("pass_rate"), PromptLimitFilter())
+    return [(getattr(one, "function", one.type), STAGES[one.type], one) for one in specs]
 
 
-def verdicts(problems: Sequence[Problem], spec: ModelFreeSpec, recipe: Recipe) -> list[Verdict]:
-    """What the filter of `spec` says about each problem."""
-    match spec:
-        case BoxedFilter():
-            return filters.boxed(problems)
-        case GoldFilter():
-            with Grader(workers=recipe.grade.workers, timeout_s=recipe.grade.timeout_s) as grader:
-                return filters.gold(problems, grader.check_gold)
-        case ExactDuplicatesFilter():
-            return filters.exact_duplicates(problems)
-        case ContaminationFilter():
-            held_out = {
-                name: load_problems(held_out_source(recipe, name), raw=True)
-                for name in spec.against
-            }
-            return filters.contamination(problems, held_out)
-        case CustomFilter():
-            return filters.custom(problems, load_function(spec.function), spec.function)
-        case _:
-            assert_never(spec)
-
-
-def prompt_limit(problems: Sequence[Problem], prompter: Prompter) -> list[Verdict]:
-    """Drops problems whose prompt is over the limit: a prompt is never cut."""
-    limit = prompter.recipe.max_prompt_tokens
-    lengths = [len(prompter.encode(problem).prompt_ids) for problem in problems]
-    return [
-        Drop(f"prompt over {limit} tokens", f"{length} tokens") if length > limit else None
-        for length in lengths
-    ]
+def run_stage(stage: Stage, problems: list[Problem], spec: Any, setting: Setting) -> list[Verdict]:
+    """What a filter says about each problem."""
+    with ExitStack() as stack:
+        if isinstance(stage, ModelStage):
+            return stack.enter_context(stage.open(spec, setting))(problems)
+        prepared = []
+        if stage.prepare is not None:
+            prepared.append(stack.enter_context(stage.prepare(spec, setting)))
+        if isinstance(stage, LocalStage):
+            return stage.judge(problems, spec, *prepared)
+        features = stage.features(problems, spec, *prepared)
+        return stage.decide(features, lambda rows: [problems[row] for row in rows], spec)
 
 
 def refuse_unusable(funnel: Funnel) -> None:

@@ -7,25 +7,35 @@ from pydantic import Field, model_validator
 from open_rs.recipe.section import Section
 
 
-class BoxedFilter(Section):
+class Filter(Section):
+    """What all filters have in common."""
+
+    expect: int | None = Field(
+        None,
+        ge=0,
+        description="rows that a paper says are left after this filter: compared, never enforced",
+    )
+
+
+class BoxedFilter(Filter):
     """Keeps rows whose solution holds a \\boxed answer."""
 
     type: Literal["boxed"] = "boxed"
 
 
-class GoldFilter(Section):
+class GoldFilter(Filter):
     """Keeps rows whose gold parses and grades itself correct."""
 
     type: Literal["gold"] = "gold"
 
 
-class ExactDuplicatesFilter(Section):
+class ExactDuplicatesFilter(Filter):
     """Keeps the first of rows with the same normalised text; none if their answers differ."""
 
     type: Literal["exact_duplicates"] = "exact_duplicates"
 
 
-class ContaminationFilter(Section):
+class ContaminationFilter(Filter):
     """Drops rows whose normalised text occurs in a held-out set."""
 
     type: Literal["contamination"] = "contamination"
@@ -36,7 +46,15 @@ class ContaminationFilter(Section):
     )
 
 
-class PassRateFilter(Section):
+class PromptLimitFilter(Filter):
+    """Drops rows whose prompt is over prompt.max_prompt_tokens. It comes before the first pass_rate
+    filter where the recipe puts it nowhere.
+    """
+
+    type: Literal["prompt_limit"] = "prompt_limit"
+
+
+class PassRateFilter(Filter):
     """Keeps rows that the model of the recipe solves sometimes: above < pass rate < below."""
 
     type: Literal["pass_rate"] = "pass_rate"
@@ -55,7 +73,7 @@ class PassRateFilter(Section):
         return self
 
 
-class CustomFilter(Section):
+class CustomFilter(Filter):
     """The user's own: `def keep(problem: Problem) -> str | None` returns the reason to drop, or
     None.
     """
@@ -69,6 +87,7 @@ FilterSpec = Annotated[
     | GoldFilter
     | ExactDuplicatesFilter
     | ContaminationFilter
+    | PromptLimitFilter
     | PassRateFilter
     | CustomFilter,
     Field(discriminator="type"),

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from open_rs.grade import Grader
 from open_rs.problems import Problem
 from open_rs.prompts import Prompter
-from open_rs.recipe import PromptRecipe
+from open_rs.recipe import PromptRecipe, Recipe
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
 
@@ -80,7 +80,7 @@ def sampler_of(engine: ScriptedEngine, max_prompt_tokens: int = 512) -> Callable
     """What `curate` takes as open_sampler."""
 
     @contextmanager
-    def open_sampler() -> Iterator[GradedSampler]:
+    def open_sampler(recipe: Recipe) -> Iterator[GradedSampler]:
         with Grader() as grader:
             yield GradedSampler(engine, grader, byte_prompter(max_prompt_tokens))
 

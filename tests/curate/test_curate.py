@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from curation_stand_ins import ScriptedEngine, byte_prompter, sampler_of
+from curation_stand_ins import ScriptedEngine, sampler_of
 
 from open_rs import runs
 from open_rs.curate import CuratedFolder, curate
@@ -23,6 +23,9 @@ DEFECTS = [
     {"type": "exact_duplicates"},
     {"type": "contamination", "against": ["test"]},
 ]
+
+
+UNTOUCHED = {"filter": None, "reason": None, "detail": None, "note": None}
 
 
 def arithmetic_recipe(*filters, seed=11, count=500, **changes):
@@ -98,20 +101,24 @@ def test_manifest_has_one_row_per_input_row_in_order(tmp_path):
     folder = CuratedFolder(tmp_path / "out")
     first, second, third = (problem_id(row["problem"], row["answer"]) for row in rows)
     assert rows_of(folder.manifest) == [
-        {"id": first, "source": "hand", "kept": True, "filter": None, "reason": None},
+        {"id": first, "source": "hand", "kept": True, **UNTOUCHED},
         {
             "id": second,
             "source": str(path),
             "kept": False,
             "filter": "boxed",
             "reason": "no solution",
+            "detail": "",
+            "note": None,
         },
         {
             "id": third,
             "source": str(path),
             "kept": False,
             "filter": "exact_duplicates",
-            "reason": f"duplicate: of {first}",
+            "reason": "duplicate",
+            "detail": f"of {first}",
+            "note": None,
         },
     ]
     assert rows_of(folder.problems) == [{"id": first, **rows[0]}]
@@ -126,6 +133,7 @@ def test_manifest_has_one_row_per_input_row_in_order(tmp_path):
                 "dropped": 1,
                 "kept": 2,
                 "reasons": {"no solution": 1},
+                "noted": {},
             },
             {
                 "filter": "exact_duplicates",
@@ -133,6 +141,7 @@ def test_manifest_has_one_row_per_input_row_in_order(tmp_path):
                 "dropped": 1,
                 "kept": 1,
                 "reasons": {"duplicate": 1},
+                "noted": {},
             },
         ],
         "sources": {str(path): 3},
@@ -205,7 +214,7 @@ def test_an_empty_set_is_refused_with_the_funnel_and_leaves_nothing(tmp_path):
 
 
 def test_no_model_is_opened_for_an_empty_set(tmp_path):
-    def open_sampler():
+    def open_sampler(recipe):
         raise AssertionError("opened")
 
     filters = [{"type": "boxed"}, {"type": "pass_rate"}]
@@ -240,13 +249,6 @@ def test_what_a_kill_before_the_end_left_is_written_anew(tmp_path):
     assert len(rows_of(out.manifest)) == 1
 
 
-def test_a_prompter_drops_prompts_over_the_limit_without_a_model(tmp_path):
-    rows = [{"problem": "x" * 5, "answer": "1"}, {"problem": "x" * 6, "answer": "1"}]
-    recipe = file_recipe(tmp_path / "rows.jsonl", rows)
-    summary = curate(recipe, tmp_path / "out", prompter=byte_prompter(max_prompt_tokens=5))
-    assert (summary["too_long"], summary["kept"]) == (1, 1)
-
-
 def test_against_names_the_sets_of_the_recipe_or_a_path(tmp_path):
     held_out = tmp_path / "held.jsonl"
     held_out.write_text('{"id": "h7", "problem": "Compute 1 + 1.", "answer": "2"}\n')
@@ -254,13 +256,14 @@ def test_against_names_the_sets_of_the_recipe_or_a_path(tmp_path):
     against_path = {"type": "contamination", "against": [str(held_out)]}
     curate(file_recipe(tmp_path / "rows.jsonl", rows, against_path), tmp_path / "a")
     manifest = rows_of(CuratedFolder(tmp_path / "a").manifest)
-    assert manifest[0]["reason"] == f"copy of a row of {held_out}: h7"
+    assert manifest[0]["reason"] == f"copy of a row of {held_out}"
+    assert manifest[0]["detail"] == "h7"
 
     data = {"validation": {"path": str(held_out)}}
     by_name = {"type": "contamination", "against": ["validation"]}
     curate(file_recipe(tmp_path / "rows.jsonl", rows, by_name, data=data), tmp_path / "b")
     manifest = rows_of(CuratedFolder(tmp_path / "b").manifest)
-    assert manifest[0]["reason"] == "copy of a row of validation: h7"
+    assert manifest[0]["reason"] == "copy of a row of validation"
 
     with pytest.raises(InputError, match=r'against "test", but the recipe has no data\.test'):
         curate(
@@ -363,8 +366,7 @@ def test_gsm8k_r1zero_holds_the_whole_gsm8k_test_set(tmp_path, data_dir):
     summary = curate(recipe, tmp_path)
     assert (summary["input"], summary["kept"]) == (8792, 7473)
     assert summary["funnel"][0]["reasons"] == {f"copy of a row of {test_set}": 1319}
-    reasons = [row["reason"] for row in rows_of(tmp_path / "manifest.jsonl") if not row["kept"]]
-    named = {reason.rpartition(": ")[2] for reason in reasons}
+    named = {row["detail"] for row in rows_of(tmp_path / "manifest.jsonl") if not row["kept"]}
     assert named == {f"gsm8k/{number}" for number in range(1319)}
 
 

@@ -4,17 +4,36 @@ import pytest
 from curation_stand_ins import problem
 
 from open_rs.curate.filters import (
-    Drop,
     PassRate,
     boxed,
     contamination,
     custom,
     exact_duplicates,
     gold,
+    held_out_texts,
     pass_rate,
+    text_hashes,
 )
+from open_rs.curate.stages import Drop
 from open_rs.errors import InputError
 from open_rs.grade import Grade, Grader
+from open_rs.recipe import (
+    BoxedFilter,
+    ContaminationFilter,
+    CustomFilter,
+    ExactDuplicatesFilter,
+    GoldFilter,
+)
+
+
+def copies_of(problems):
+    spec = ExactDuplicatesFilter()
+    features = text_hashes(problems, spec)
+    return exact_duplicates(features, lambda rows: [problems[row] for row in rows], spec)
+
+
+def custom_verdicts(problems, keep):
+    return custom(problems, CustomFilter(function="mine:keep"), keep)
 
 
 def test_boxed():
@@ -26,7 +45,9 @@ def test_boxed():
         "\\boxed{\\frac{1}{2}",  # not closed
         "\\boxed{ }",
     ]
-    verdicts = boxed([problem(str(i), solution=text) for i, text in enumerate(solutions)])
+    verdicts = boxed(
+        [problem(str(i), solution=text) for i, text in enumerate(solutions)], BoxedFilter()
+    )
     assert verdicts == [
         None,
         None,
@@ -41,7 +62,9 @@ def test_gold_through_the_grader():
     golds = ["12", "\\frac{1}{2}", "", "\\frac{", "\\text{}", "(1, 2)"]
     with Grader() as grader:
         verdicts = gold(
-            [problem(str(i), answer=one) for i, one in enumerate(golds)], grader.check_gold
+            [problem(str(i), answer=one) for i, one in enumerate(golds)],
+            GoldFilter(),
+            grader.check_gold,
         )
     assert verdicts[:2] == [None, None]
     assert verdicts[5] is None
@@ -63,7 +86,9 @@ def test_gold_through_the_grader():
     ],
 )
 def test_gold_names_each_outcome_and_cuts_a_long_gold(outcome, reason):
-    verdicts = gold([problem("a", answer="9" * 70)], lambda one: Grade(outcome, one, 0.0))
+    verdicts = gold(
+        [problem("a", answer="9" * 70)], GoldFilter(), lambda one: Grade(outcome, one, 0.0)
+    )
     assert verdicts == [Drop(reason, "9" * 60 + "...")]
 
 
@@ -74,12 +99,15 @@ def test_gold_asks_once_for_each_distinct_gold():
         asked.append(one)
         return Grade("correct", one, 0.0)
 
-    assert gold([problem(str(i), answer=str(i % 2)) for i in range(6)], check) == [None] * 6
+    assert (
+        gold([problem(str(i), answer=str(i % 2)) for i in range(6)], GoldFilter(), check)
+        == [None] * 6
+    )
     assert asked == ["0", "1"]
 
 
 def test_exact_duplicates_keep_the_first_and_none_of_a_conflict():
-    verdicts = exact_duplicates(
+    verdicts = copies_of(
         [
             problem("a", "Compute 1 + 1.", "2"),
             problem("b", "compute  1+1", "2.0"),  # the same gold
@@ -94,7 +122,7 @@ def test_exact_duplicates_keep_the_first_and_none_of_a_conflict():
 
 
 def test_golds_that_the_grader_calls_equal_are_no_conflict():
-    verdicts = exact_duplicates(
+    verdicts = copies_of(
         [
             problem("a", "Compute 1 / 2.", r"\frac{1}{2}"),
             problem("b", "Compute 1 / 2.", "0.5"),
@@ -119,7 +147,8 @@ def test_contamination_names_the_set_and_the_row():
             problem("q", "Compute 9 + 4."),
             problem("r", "Find \\(x\\)."),
         ],
-        held_out,
+        ContaminationFilter(),
+        held_out_texts(held_out),
     )
     assert verdicts == [
         Drop("copy of a row of test", "t2"),
@@ -167,10 +196,9 @@ def test_pass_rate_reasons():
 
 
 def test_custom_takes_the_reason_as_it_is():
-    verdicts = custom(
+    verdicts = custom_verdicts(
         [problem("a", "short"), problem("b", "much longer")],
         lambda one: "too long" if len(one.problem) > 6 else None,
-        "mine:keep",
     )
     assert verdicts == [None, Drop("too long")]
 
@@ -178,9 +206,9 @@ def test_custom_takes_the_reason_as_it_is():
 @pytest.mark.parametrize("returned", [True, False, "", "  ", 3])
 def test_custom_refuses_what_is_no_reason(returned):
     with pytest.raises(InputError, match=r"mine:keep: returned .* problem a; return the reason"):
-        custom([problem("a")], lambda one: returned, "mine:keep")
+        custom_verdicts([problem("a")], lambda one: returned)
 
 
 def test_custom_that_raises_is_named():
     with pytest.raises(InputError, match="mine:keep: problem a made it raise ZeroDivisionError"):
-        custom([problem("a")], lambda one: 1 / 0, "mine:keep")
+        custom_verdicts([problem("a")], lambda one: 1 / 0)

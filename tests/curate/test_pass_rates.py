@@ -82,9 +82,10 @@ def test_prompts_over_the_limit_are_dropped_before_sampling(tmp_path):
         "dropped": 2,
         "kept": 3,
         "reasons": {"prompt over 7 tokens": 2},
+        "noted": {},
     }
     assert {id_ for id_, _ in engine.asked} == {"0", "1", "2"}
-    assert rows_of(CuratedFolder(out).manifest)[3]["reason"] == "prompt over 7 tokens: 8 tokens"
+    assert rows_of(CuratedFolder(out).manifest)[3]["detail"] == "8 tokens"
 
 
 @pytest.mark.parametrize("killed_after", [0, 1, 7, 15, 18, 19])
@@ -160,7 +161,7 @@ def test_two_pass_rate_filters_keep_both_measurements(tmp_path):
     # Of two samples problem 0 solves 0, 1 solves 1, the others both
     counts = [(r["problem_id"], r["correct"], r["num_samples"]) for r in rows_of(out.pass_rates)]
     assert counts == [
-        ("0", 0, 2), ("1", 1, 2), ("2", 2, 2), ("3", 2, 2), ("4", 2, 2), ("0", 0, 4), ("1", 1, 4),
+        ("0", 0, 2), ("0", 0, 4), ("1", 1, 2), ("1", 1, 4), ("2", 2, 2), ("3", 2, 2), ("4", 2, 2),
     ]  # fmt: skip
 
 
