@@ -8,7 +8,7 @@ import math
 from open_rs.grade import Grade
 from open_rs.problems import Problem
 from open_rs.rollout.protocol import Rollout, RolloutGroup
-from open_rs.train.language import outside_share
+from open_rs.scripts import outside_share
 
 
 def accuracy_reward(rollout: Rollout, problem: Problem) -> float | None:
@@ -103,7 +103,7 @@ def repetition_reward(rollout: Rollout, problem: Problem, *, ngram_size: int) ->
 def language_reward(rollout: Rollout, problem: Problem, *, scripts: tuple[str, ...]) -> float:
     """1 - share of the completion's letters outside `scripts`, 1 where there are no letters.
 
-    Thought and answer count, mathematics and code do not (`language:outside_share`). Range [0, 1].
+    Thought and answer count, mathematics and code do not (`scripts:outside_share`). Range [0, 1].
     The reward against language drift that the Open-RS paper wanted and left out for its cost.
     """
     return 1 - outside_share(rollout.completion, scripts)

@@ -1,5 +1,5 @@
 """Which scripts a text is written in: the share of its letters outside the expected ones. No model,
-no torch.
+no torch; the language reward, curation and the watch over a run count by it.
 """
 
 import re
@@ -28,8 +28,9 @@ NUMBERED = (("han", 0x3400, 0x9FFF), ("han", 0x20000, 0x3FFFF), ("hangul", 0xAC0
 _NO_PROSE = re.compile(
     r"```(?:[^`]++|`(?!``))*+```"
     r"|`[^`\n]++`"
+    r"|\\\$"  # a dollar sign that is no delimiter
     r"|\$\$[^$]++\$\$"
-    r"|\$[^$\n]++\$"
+    r"|\$(?![\s$])(?:[^\s\\$]++|\\.|[^\S\n]++(?!\$))++\$(?![0-9])"  # pandoc's rule
     r"|\\\((?:[^\\]++|\\[^()])*+\\\)"
     r"|\\\[(?:[^\\]++|\\[^\[\]])*+\\\]"
     r"|\\[A-Za-z]++"
@@ -52,8 +53,11 @@ def outside_share(text: str, scripts: tuple[str, ...]) -> float:
 
 
 def prose(text: str) -> str:
-    """`text` without code (fenced, in backticks), mathematics ($, $$, \\( \\), \\[ \\]), LaTeX
-    commands and tags. A delimiter that is not closed opens nothing.
+    r"""`text` without code (fenced, in backticks), mathematics, LaTeX commands and tags.
+
+    Mathematics is `$$ $$`, `\( \)`, `\[ \]`, and on one line `$ $` by pandoc's rule, which tells it
+    from money: no white space after the opening sign nor before the closing one, no digit after it.
+    A delimiter that is not closed opens nothing.
     """
     return _NO_PROSE.sub(" ", text)
 
