@@ -62,12 +62,10 @@ class Prefill:
                 break
             self.done += 1
         batch = [
-            index
-            for index in range(first, self.done)
-            if self.to_copy[index] and len(self.prompts[index].prompt_ids) > 1
+            index for index in range(first, self.done) if len(self.prompts[index].prompt_ids) > 1
         ]
-        if not batch:
-            return
+        if not any(self.to_copy[index] for index in batch):
+            return  # a batch runs whole or not: its shape moves the last bits of what it holds
         heads = [list(self.prompts[index].prompt_ids[:-1]) for index in batch]
         longest = max(map(len, heads))
         padded = [head + [head[0]] * (longest - len(head)) for head in heads]  # any valid id

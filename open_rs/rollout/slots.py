@@ -23,6 +23,7 @@ ENDED, ENDER, BROKEN = 1, 2, 4  # EOS; a token that may complete a stop string; 
 LENGTH_BLOCK = 16  # attention lengths are rounded up to a multiple of this
 CHECKED_ROWS = 4  # on which a decoder has to agree with the module
 CHECKED_POSITION = 8  # ... and the least position at which: attention at 0 hides most errors
+BLOCK_ROWS = 4  # for each thread: rows are fed in multiples of this, see `blocks`
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Slots:
         self.device, self.dtype = model.device, model.dtype
         self.codes = codes.to(self.device)
         self.capacity = capacity
+        slots = blocks(slots, self.device)
         self.cache = SlotCache(slots, capacity, self.device)
         cap = params.max_completion_tokens
         self.token = self._zeros(slots)  # what is fed next
@@ -105,7 +107,7 @@ class Slots:
         n = len(self.rows)
         positions, written, rows = self.position[:n], self.written[:n], self.all_rows[:n]
         ids, logprobs, finite = draw(
-            self._logits(n),
+            self._logits(blocks(n, self.device))[:n],
             self.uniform[rows, written],
             temperature=self.params.temperature,
             top_k=self.params.top_k,
@@ -122,12 +124,12 @@ class Slots:
         return codes.cpu().numpy()  # the only wait for the device in a step
 
     def _logits(self, n: int) -> Tensor:
-        """Logits [n, V] of the next token of every live row.
+        """Logits [n, V] of the next token of every live row, and of what fills the block up.
 
         A decoder is used once it has agreed with the module's own forward on a few rows that have
         something to attend to; one that says something else is dropped.
         """
-        few = min(n, CHECKED_ROWS)
+        few = min(len(self.rows), CHECKED_ROWS)
         early = not self.decoder_checked and self.host_position[:few].min() < CHECKED_POSITION
         if self.decoder is None or early:
             return self._module_logits(n)
@@ -214,7 +216,20 @@ class Slots:
             for slot, source_slot in zip(target_list, source_list, strict=True):
                 self.rows[slot] = self.rows[source_slot]
         del self.rows[left:]
-        self.cache.frame.slots = left
+        self.cache.frame.slots = blocks(left, self.device)
+        self.position[left:] = 0  # what fills a block up stays at its slot's first position
+        self.host_position[left:] = 0
+
+
+def blocks(rows: int, device: torch.device) -> int:
+    """Rows filled up so that a row's logits do not depend on how many others there are.
+
+    A product of matrices with few rows takes another path through the library, with sums in another
+    order. From 4 rows a thread on, and in multiples of that, each row of a product is the same to
+    the last bit whatever the others are, on the CPUs measured. Other devices promise no such thing.
+    """
+    block = BLOCK_ROWS * torch.get_num_threads() if device.type == "cpu" else 1
+    return -(-rows // block) * block
 
 
 def same_logits(ours: Tensor, expected: Tensor) -> bool:
