@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?= ../shared/data
 
-.PHONY: help quickstart test test-slow test-gpu check smollm2 perf seeds golden tiny clean
+.PHONY: help quickstart test test-slow test-gpu check smollm2 perf perf-env seeds golden tiny clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -46,6 +46,14 @@ perf: .venv/installed-dev  ## the figures of perf/README.md
 	$(BIN)/python perf/grading.py
 	$(BIN)/python perf/false_gains.py
 
+perf-env: .venv-perf/installed  ## an environment with TRL, which perf/step.py measures against
+
+.venv-perf/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-perf
+	.venv-perf/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  -e . trl==1.16.0 psutil
+	touch $@
+
 seeds: .venv/installed  ## the quickstart over ten seeds: the table of docs/results.md
 	$(BIN)/python tools/quickstart_seeds.py
 
@@ -56,7 +64,7 @@ tiny: .venv/installed  ## train the shipped tiny model anew
 	$(BIN)/python tools/make_tiny_model.py --out open_rs/assets/tiny
 
 clean:  ## remove the environment; runs and models stay
-	rm -rf .venv
+	rm -rf .venv .venv-perf
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
