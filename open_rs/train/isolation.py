@@ -1,8 +1,8 @@
 """A user's reward in a process of its own: where it hangs or crashes it is killed and started anew.
 
 The process is the grader's kind (`open_rs.grade.worker`): a supervisor that imports the user's
-module once and forks the child that calls the function, in JSON over pipes. Both end with `close`,
-and, on Linux, whenever this process ends.
+module once and forks the child that calls the function, in JSON over pipes. They and whatever they
+started end with `close`, and, on Linux, whenever this process ends.
 """
 
 import inspect
@@ -143,7 +143,7 @@ def _call(function: Callable[..., Any], group_too: bool, request: Message) -> Me
         seen = {"group": group} if group_too else {}
         returned = function(rollout, group.problem, **seen)
         return {"value": None if returned is None else float(returned)}
-    except Exception as error:  # the user's code may raise anything; the caller counts it
+    except (Exception, SystemExit) as error:  # of the user's code; the caller counts it
         return {"error": f"{type(error).__name__}: {error}"}
 
 

@@ -58,7 +58,7 @@ def cosine_reward(
         return None
     if truncated is not None and rollout.finish_reason == "length":
         return truncated
-    progress = min(len(rollout.completion_ids) / max_completion_tokens, 1.0)
+    progress = min(rollout.num_tokens / max_completion_tokens, 1.0)
     start, end = (max_correct, min_correct) if grade.correct else (min_wrong, max_wrong)
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
@@ -79,7 +79,7 @@ def overlong_reward(
 ) -> float:
     """`soft_overlong_penalty` of the completion's tokens."""
     return soft_overlong_penalty(
-        len(rollout.completion_ids),
+        rollout.num_tokens,
         max_completion_tokens=max_completion_tokens,
         overlong_buffer=overlong_buffer,
     )
@@ -119,11 +119,11 @@ def group_length_reward(rollout: Rollout, problem: Problem, *, group: RolloutGro
     grade = grade_of(rollout)
     if not grade.decided:
         return None
-    lengths = [len(one.completion_ids) for one in group.rollouts if grade_of(one).decided]
+    lengths = [one.num_tokens for one in group.rollouts if grade_of(one).decided]
     shortest, longest = min(lengths), max(lengths)
     if shortest == longest:
         return 0.0
-    value = 0.5 - (len(rollout.completion_ids) - shortest) / (longest - shortest)
+    value = 0.5 - (rollout.num_tokens - shortest) / (longest - shortest)
     return value if grade.correct else min(0.0, value)
 
 

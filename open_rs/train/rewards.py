@@ -179,7 +179,7 @@ def evaluate(
         value = None if returned is None else float(returned)
     except IsolatedFailure as failure:
         return None, f"{where} {failure}"
-    except Exception as error:  # the user's code may raise anything; it is counted and reported
+    except (Exception, SystemExit) as error:  # of the user's code; it is counted and reported
         return None, f"{where} raised {type(error).__name__}: {error}"
     if value is not None and not math.isfinite(value):
         return None, f"{where} returned {value}"

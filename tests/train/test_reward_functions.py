@@ -8,8 +8,10 @@ from open_rs.grade import Grade
 from open_rs.problems import Problem
 from open_rs.rollout.protocol import Rollout, RolloutGroup
 from open_rs.train.reward_functions import (
+    cosine_reward,
     group_length_reward,
     language_reward,
+    overlong_reward,
     repetition_reward,
 )
 
@@ -106,6 +108,17 @@ def test_group_length_by_hand():
     assert values_of(mixed) == pytest.approx([0, 0, 0, -0.5])
     assert values_of(group_of((7, "correct"), (7, "wrong"), (7, "correct"))) == [0, 0, 0]
     assert values_of(group_of((7, "correct"))) == [0]
+
+
+def test_lengths_are_what_the_engine_counted():
+    group = group_of((0, "correct"), (0, "correct"))  # an endpoint that tells no ids
+    group.rollouts[0].counted_tokens, group.rollouts[1].counted_tokens = 10, 30
+    assert values_of(group) == [0.5, -0.5]
+    cap = {"max_completion_tokens": 40}
+    assert overlong_reward(group.rollouts[1], PROBLEM, overlong_buffer=20, **cap) == -0.5
+    # 0.5 + 0.5 (1 + cos(pi / 4)) / 2
+    value = cosine_reward(group.rollouts[0], PROBLEM, **cap)
+    assert value == pytest.approx(0.5 + 0.25 * (1 + 2**0.5 / 2))
 
 
 @pytest.mark.parametrize("outcome", ["bad_gold", "timeout", "error"])

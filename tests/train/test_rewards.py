@@ -339,6 +339,9 @@ def mean(rollout, problem):
 def huge(rollout, problem):
     return 1e308
 
+def leaves(rollout, problem):
+    raise SystemExit("enough")
+
 def rank(rollout, problem, group):
     return sum(len(one.completion_ids) < len(rollout.completion_ids) for one in group.rollouts)
 
@@ -384,6 +387,7 @@ def test_a_boolean_counts_as_a_number(plug_in):
         ("not_a_number", "reward 'not_a_number' on problem p, sample 3 returned nan"),
         ("endless", "reward 'endless' on problem p, sample 3 returned inf"),
         ("a_word", "reward 'a_word' on problem p, sample 3 raised ValueError"),
+        ("leaves", "reward 'leaves' on problem p, sample 3 raised SystemExit: enough"),
         ("abstains", None),
     ],
 )
