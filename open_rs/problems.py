@@ -1,17 +1,31 @@
-"""`Problem`: reading and writing problem files; loading from a file, a folder or the hub."""
+"""`Problem`: from the rows of a source to problems with a gold, and back to a file."""
 
-import gzip
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 from open_rs.errors import InputError
 from open_rs.grade.extract import last_boxed
+from open_rs.plugins import load_function
 from open_rs.recipe import Source
+from open_rs.rows import BadRow, Row, open_bytes, read_jsonl, source_rows
+
+__all__ = [
+    "Problem",
+    "ReadRow",
+    "last_boxed",
+    "load_problems",
+    "open_bytes",
+    "problem_id",
+    "problem_lines",
+    "read_jsonl",
+    "read_source",
+]
 
 
 @dataclass(frozen=True)
@@ -34,148 +48,124 @@ def problem_id(problem: str, answer: str) -> str:
     return hashlib.sha256(f"{problem}\0{answer}".encode()).hexdigest()[:16]
 
 
-def open_text(path: Path) -> Iterator[str]:
-    """The lines of a text file or of a gzipped one, decoded one by one: what is not UTF-8 is met at
-    its own line.
-    """
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-        for line in lines:
-            yield line.decode("utf-8")
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, row) of each line that is not blank; a malformed line is an InputError with its
-    number.
-    """
-    if not path.is_file():
-        raise InputError(
-            f"{path}: no such file; check the path in the recipe or on the command line"
-        )
-    number = 0
-    try:
-        for number, line in enumerate(open_text(path), start=1):
-            if not line.strip():
-                continue
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise InputError(
-                    f"{path}, line {number}: a JSON object is needed, got {type(row).__name__}"
-                )
-            yield number, row
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}, line {number}: not valid JSON ({error.msg}); mend or remove it"
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(
-            f"{path}, line {number + 1}: not valid UTF-8; save the file as UTF-8"
-        ) from None
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); check the file") from None
-
-
 def load_problems(source: Source, *, raw: bool = False) -> list[Problem]:
     """The problems of `source`, in its order, cut to `source.count`.
 
-    A `raw` set, as curation reads it, may repeat ids and hold empty golds: its filters deal with
-    those. Every other set is refused with them.
+    A `raw` set may repeat ids and hold empty golds. Every other set is refused with them.
     """
-    problems = [
-        _problem(row, source, where, answer_needed=not raw) for where, row in _rows(source)
-    ][: source.count]
+    problems = []
+    for where, problem in read_source(source):
+        if isinstance(problem, BadRow):
+            raise InputError(f"{where}: {problem}")
+        if not raw and not problem.answer.strip():
+            raise InputError(
+                f"{where}: the answer is empty; mend or remove the row, or curate first"
+            )
+        problems.append(problem)
     if not problems:
-        raise InputError(f"{source.label}: holds no problems; curate with looser filters")
+        raise InputError(f"{source.label}: holds no problems; check the source, or curate it anew")
     if not raw:
         _refuse_repeated_ids(problems, source.label)
     return problems
 
 
-def _rows(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where it stands, row) of each row of a source."""
-    if source.path is not None:
-        path = Path(source.path)
-        file = path / "problems.jsonl" if path.is_dir() else path
-        for number, row in read_jsonl(file):
-            yield f"{file}, line {number}", row
-    elif source.hub is not None:
-        for number, row in enumerate(_hub_rows(source), start=1):
-            yield f"{source.hub}, row {number}", row
-    else:
-        for number, row in enumerate(_task_rows(source), start=1):
-            yield f"{source.task}, row {number}", row
+ReadRow = tuple[str, Problem | BadRow]  # where it stands, and what was made of it
 
 
-def _hub_rows(source: Source) -> Iterable[dict[str, Any]]:
-    import datasets  # a second to import, and needed for hub sets alone
-
-    try:
-        return datasets.load_dataset(
-            source.hub, source.config, split=source.split, revision=source.revision
-        )
-    except Exception as error:  # whatever the library raises, the cure is the same
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"data set {source.hub}: cannot be loaded ({reason}); "
-            "download it elsewhere and give its folder as hub or a file as path"
-        ) from error
+def read_source(source: Source) -> Iterator[ReadRow]:
+    """The first `count` rows of a source as problems, one by one. Golds may be empty."""
+    rows = source_rows(source)
+    for number, (where, row) in enumerate(rows):
+        if number == source.count:
+            return
+        yield where, row if isinstance(row, BadRow) else _problem(row, source)
 
 
-def _task_rows(source: Source) -> Iterable[dict[str, Any]]:
-    from open_rs.tasks import task_rows
-
-    return task_rows(source)
+MAX_CHARACTERS = 1_000_000  # of a problem, an answer or a solution: what is longer is no such thing
+EMPTY = BadRow("the problem is empty", "mend or remove the row")
 
 
-def _joined(value: Any, joint: str) -> Any:
-    """A list of texts, as OlympiadBench has for answers and solutions, as one text."""
-    if isinstance(value, list) and value and all(isinstance(one, str | int) for one in value):
-        return joint.join(str(one).strip() for one in value)
-    return value
-
-
-def _is_text(value: Any) -> bool:
-    """Text, or a number that can stand for one: neither true nor NaN."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, str | int) and not isinstance(value, bool)
-
-
-def _problem(row: dict[str, Any], source: Source, where: str, *, answer_needed: bool) -> Problem:
-    """A row as a Problem; `where` names it in errors."""
-    columns = {ours: source.columns.get(ours, ours) for ours in ("id", "problem", "answer")}
-    columns |= {ours: source.columns.get(ours, ours) for ours in ("solution", "source")}
+def _problem(row: Row, source: Source) -> Problem | BadRow:
+    """A row as a Problem."""
+    theirs = source.columns
+    text = _text(row.get(theirs.get("problem", "problem")), " ")
     # "a, b" is a list to the grader, which takes its members in any order
-    for ours, joint in (("answer", ", "), ("solution", "\n\n")):
-        if columns[ours] in row:
-            row = {**row, columns[ours]: _joined(row[columns[ours]], joint)}
-    needed = ["problem", "solution" if source.answer_from == "boxed" else "answer"]
-    for ours in needed:
-        if not _is_text(row.get(columns[ours])):
-            have = ", ".join(sorted(row)) or "none"
-            raise InputError(
-                f"{where}: column {columns[ours]!r} is missing or not text (columns: {have}); "
-                f'name it in columns, as in columns = {{ {ours} = "..." }}'
-            )
-    text = str(row[columns["problem"]])
-    answer, solution = str(row.get(columns["answer"], "")), str(row.get(columns["solution"]) or "")
+    answer = _text(row.get(theirs.get("answer", "answer")), ", ")
+    solution = _text(row.get(theirs.get("solution", "solution")), "\n\n")
+    if text is None:
+        return _missing("problem", row, source)
     if source.answer_from == "boxed":
+        if solution is None:
+            return _missing("solution", row, source)
         answer = last_boxed(solution) or ""
+    elif ":" in source.answer_from:
+        answer = _own_answer(source.answer_from)(row)
+        if not isinstance(answer, str):
+            return BadRow(f"{source.answer_from} gave no text", "mend the function or the row")
+    elif answer is None:
+        return _missing("answer", row, source)
     elif source.answer_from == "gsm8k":
-        solution, mark, final = answer.rpartition("####")
-        answer, solution = (final.strip().replace(",", ""), solution) if mark else ("", final)
+        worked, mark, final = answer.rpartition("####")
+        answer, solution = (final.strip().replace(",", ""), worked) if mark else ("", final)
         solution = solution.strip()
+    elif source.answer_from == "last_number":
+        answer = last_number(answer)
     if not text.strip():
-        raise InputError(f"{where}: the problem is empty; mend or remove the row")
-    if answer_needed and not answer.strip():
-        raise InputError(f"{where}: the answer is empty; mend or remove the row, or curate first")
-    given = row.get(columns["id"])
-    return Problem(
-        id=problem_id(text, answer) if given is None or given == "" else str(given),
-        problem=text,
-        answer=answer,
-        solution=solution,
-        source=str(row.get(columns["source"]) or source.label),
+        return EMPTY
+    longest = max(len(text), len(answer), len(solution or ""))
+    if longest > MAX_CHARACTERS:
+        return BadRow(f"more than {MAX_CHARACTERS:,} characters", "split or remove the row")
+    given = _text(row.get(theirs.get("id", "id")), " ")
+    own = None if source.name else _text(row.get(theirs.get("source", "source")), ", ")
+    try:
+        id_ = given or problem_id(text, answer)
+        f"{id_}{solution}{own}".encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
+        return BadRow("not valid Unicode", "mend or remove the row")
+    return Problem(id_, text, answer, solution or "", own or source.label)
+
+
+def _text(value: Any, joint: str) -> str | None:
+    """Text, or a number or a list of these as text, as OlympiadBench has for answers; None for
+    anything else: true, NaN, a table, nothing.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list) and value:
+        parts = [None if isinstance(one, list) else _text(one, joint) for one in value]
+        if all(part is not None for part in parts):
+            return joint.join(str(part).strip() for part in parts)
+    return None
+
+
+def _missing(ours: str, row: Row, source: Source) -> BadRow:
+    column = source.columns.get(ours, ours)
+    have = ", ".join(sorted(map(str, row))) or "none"
+    return BadRow(
+        f"column {column!r} is missing or not text",
+        f'name it in columns, as in columns = {{ {ours} = "..." }}',
+        f"columns: {have}",
     )
+
+
+_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?|[-+]?\.\d+")
+
+
+def last_number(text: str) -> str:
+    """The last number of a text, without thousands commas; empty without one. A fraction of plain
+    numbers is one.
+    """
+    found = _NUMBER.findall(text)
+    return found[-1].replace(",", "").removeprefix("+") if found else ""
+
+
+@lru_cache(maxsize=8)
+def _own_answer(name: str) -> Callable[[Row], Any]:
+    return load_function(name)
 
 
 def _refuse_repeated_ids(problems: Iterable[Problem], where: str) -> None:

@@ -14,7 +14,7 @@ from open_rs.problems import (
     Problem,
     last_boxed,
     load_problems,
-    open_text,
+    open_bytes,
     problem_id,
     problem_lines,
     read_jsonl,
@@ -121,7 +121,7 @@ def test_gzip_folder_count_and_blank_lines(tmp_path):
         assert [one.problem for one in load_problems(Source(path=str(path)))] == texts
     assert [one.problem for one in load_problems(Source(path=str(plain), count=2))] == texts[:2]
     assert [number for number, _ in read_jsonl(plain)] == [1, 4, 5, 6]
-    assert list(open_text(packed)) == list(open_text(plain))
+    assert open_bytes(packed).read() == open_bytes(plain).read()
 
 
 @given(
@@ -200,7 +200,9 @@ def test_files_that_cannot_be_read(tmp_path):
     torn.write_bytes(gzip.compress((good + b"\n") * 100)[:-12])
     assert re.match(f"{re.escape(str(torn))}: cannot be read", refusal(Source(path=str(torn))))
     (tmp_path / "folder").mkdir()
-    assert "problems.jsonl: no such file" in refusal(Source(path=str(tmp_path / "folder")))
+    assert "holds no problems.jsonl and no other file that can be read" in refusal(
+        Source(path=str(tmp_path / "folder"))
+    )
 
 
 def test_an_empty_set(tmp_path):
@@ -231,4 +233,7 @@ def test_a_hub_set_that_is_a_folder_here(tmp_path):
 def test_a_hub_set_that_is_not_there_says_how_to_do_without_the_hub(tmp_path):
     sentence = refusal(Source(hub=str(tmp_path / "none")))
     assert "cannot be loaded" in sentence
-    assert sentence.endswith("download it elsewhere and give its folder as hub or a file as path")
+    assert sentence.endswith(
+        "download it where there is a network (hf download --repo-type dataset) and give its "
+        "folder as hub, or its files as path"
+    )

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from open_rs.recipe.section import Section
 
 COLUMNS = ("id", "problem", "answer", "solution", "source")
+ANSWERS = ("column", "boxed", "gsm8k", "last_number")
 
 
 class Source(Section):
@@ -15,7 +16,9 @@ class Source(Section):
     path: str | None = Field(
         None,
         min_length=1,
-        description="a .jsonl or .jsonl.gz file, or a folder that holds problems.jsonl",
+        description="a file (.jsonl, .csv, .tsv, .parquet, .arrow; text also as .gz or .zst), a "
+        "pattern such as data/*.parquet, or a folder of such files; of a folder that holds "
+        "problems.jsonl that file alone",
     )
     hub: str | None = Field(
         None,
@@ -27,22 +30,37 @@ class Source(Section):
         min_length=1,
         description='a procedural source: "arithmetic", "arithmetic_raw", or "module:function"',
     )
+    name: str | None = Field(
+        None,
+        min_length=1,
+        description="what every row of it is called as its source, in the manifest and for mix; "
+        "else the row's own source column, else where it comes from",
+    )
+    licence: str = Field("not stated", description="for the data card, such as Apache-2.0")
     split: str = Field("train", description="the split of a hub data set or of a task")
     config: str | None = Field(None, description="the configuration of a hub data set")
     revision: str | None = Field(None, description="the commit of a hub data set")
     columns: dict[str, str] = Field(
         {}, description='renames, ours = theirs, such as { problem = "question" }'
     )
-    answer_from: Literal["column", "boxed", "gsm8k"] = Field(
+    answer_from: str = Field(
         "column",
-        description="the gold: the answer column as it is, the last \\boxed{} of the solution, or "
-        "what follows "
-        "GSM8K's #### in the answer column",
+        description='the gold: "column", the answer column as it is; "boxed", the last \\boxed{} '
+        'of the solution; "gsm8k", what follows #### in the answer column; "last_number" of the '
+        'answer column; or "module:function", which gets the row as a dict and returns text',
     )
-    count: int | None = Field(None, ge=1, description="take this many problems; a task needs it")
+    bad_rows: Literal["refuse", "drop"] = Field(
+        "refuse",
+        description="a row that cannot be read: refuse the whole source with its line, or drop it "
+        "with a reason in the manifest (curation alone)",
+    )
+    count: int | None = Field(None, ge=1, description="take this many rows; a task needs it")
     seed: int = Field(0, description="the seed of a task")
     levels: tuple[int, ...] = Field(
         (1, 2, 3, 4), min_length=1, description="difficulty levels of the arithmetic task"
+    )
+    expect: int | None = Field(
+        None, ge=0, description="rows that a paper says it has: compared, never enforced"
     )
 
     @model_validator(mode="after")
@@ -54,9 +72,14 @@ class Source(Section):
         for ours in self.columns:
             if ours not in COLUMNS:
                 raise ValueError(f"columns: {ours!r} is none of ours, {', '.join(COLUMNS)}")
+        if self.answer_from not in ANSWERS and ":" not in self.answer_from:
+            raise ValueError(
+                f"answer_from {self.answer_from!r} unknown; known: {', '.join(ANSWERS)}, "
+                "module:function"
+            )
         return self
 
     @property
     def label(self) -> str:
         """The origin in a few characters, for manifests."""
-        return self.path or self.hub or f"{self.task}/{self.split}"
+        return self.name or self.path or self.hub or f"{self.task}/{self.split}"
