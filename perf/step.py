@@ -4,10 +4,10 @@
     OMP_NUM_THREADS=2 .venv-perf/bin/python perf/step.py W1 --out runs/step_w1.md
 
 Two worker processes hold the same model, prompts, group size, cap and threads; the parent lets them
-take one step each in turn, so that both meet the same machine. A step is everything from prompts to
-new weights: rollout, grading, rewards, loss, backward, optimizer; ours also writes its rollouts and
-metrics to the run folder. TRL runs without vLLM, as on any device that has none, once with the whole
-batch in one pass and once in micro-batches of 8 rows; the table takes its faster setting.
+take one step each in turn, so that both meet the same machine. A step is everything from prompts
+to new weights: rollout, grading, rewards, loss, backward, optimizer; ours also writes its rollouts
+and metrics to the run folder. TRL runs without vLLM, as on any device that has none, once with the
+whole batch in one pass and once in micro-batches of 8 rows; the table takes its faster setting.
 
 W1  the quickstart: the tiny model, 16 prompts x 8, cap 256
 W2  SmolLM2-135M on GSM8K, 4 prompts x 8, cap 256, natural lengths
