@@ -172,7 +172,7 @@ def score_table(data: RunData) -> Row | None:
         return None
     ks = sorted(
         {key for one in summaries for key in one["scores"] if key != "pass@1"},
-        key=lambda key: int(key.removeprefix("pass@")),
+        key=lambda key: (key.partition("@")[0] != "pass", int(key.partition("@")[2])),
     )
     roles = {data.comparison.get("before"): "before", data.comparison.get("after"): "after"}
     rows = []

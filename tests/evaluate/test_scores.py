@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from open_rs.errors import InputError
-from open_rs.evaluate.scores import mean_interval, pass_at_k, score_table
+from open_rs.evaluate.scores import (
+    ONE_SAMPLE_METHOD,
+    expected_best,
+    expected_maximum,
+    fit_beta,
+    mean_interval,
+    pass_at_k,
+    samples_interval,
+    sampling_variances,
+    score_table,
+    wilson,
+)
 
 
 def counts(*values: int) -> np.ndarray:
@@ -56,10 +67,19 @@ def test_one_sample_per_problem_is_wilson_with_the_t_quantile(
     assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
 
 
-def test_published_example() -> None:
-    # Newcombe 1998, table I, method 3: 81 of 263 is 0.2553 to 0.3662; t instead of z adds 0.0005.
-    found = mean_interval(np.repeat([1.0, 0.0], [81, 182]), 0.95, 263)
-    assert (found.low, found.high) == pytest.approx((0.2553, 0.3662), abs=6e-4)
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_as_published(right: int, n: int, low: float, high: float) -> None:
+    # Newcombe, Statistics in Medicine 17 (1998), 857-872, table I, method 3.
+    found = wilson(right / n, n, 1.959964)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_clustered_interval_by_hand() -> None:
@@ -145,3 +165,92 @@ def test_coverage_with_the_difficulty_spread_of_benchmarks(n: int, k: int) -> No
             found = mean_interval(rates, 0.95, n * k)
             inside += found.low <= mean <= found.high
     assert 0.935 <= inside / 2100 <= 0.975
+
+
+def test_variance_over_samples_is_unbiased_by_enumeration() -> None:
+    # E over c of the estimate equals Var pass@k exactly where m >= 2k.
+    for m, k in ((2, 1), (4, 1), (4, 2), (7, 3)):
+        for p in (0.1, 0.5, 0.8):
+            chance = stats.binom.pmf(np.arange(m + 1), m, p)
+            counts_of, judged = np.arange(m + 1), np.full(m + 1, m)
+            scores = pass_at_k(counts_of, judged, k)
+            true = chance @ (scores - chance @ scores) ** 2
+            assert chance @ sampling_variances(counts_of, judged, k) == pytest.approx(
+                true, abs=1e-12
+            )
+
+
+def test_variance_over_samples_by_hand() -> None:
+    # m = 4, c = 1: p (1 - p) / (m - 1) = (3/16) / 3 = 1/16
+    assert sampling_variances(counts(1, 4), counts(4, 4))[0] == pytest.approx(1 / 16, abs=1e-15)
+    # one sample each: p (1 - p) of the mean pass rate 1/4
+    assert sampling_variances(counts(1, 0, 0, 0), counts(1, 1, 1, 1)).tolist() == [0.1875] * 4
+
+
+def test_variance_of_pass_at_m_is_what_the_fitted_difficulty_expects() -> None:
+    # m = k = 2 by quadrature: posterior Beta(a + c, b + m - c), variance q^2 (1 - q^2), q = 1 - p
+    correct, judged = counts(0, 0, 1, 2, 2), counts(2, 2, 2, 2, 2)
+    a, b = fit_beta(correct, judged)
+    grid = (np.arange(200_000) + 0.5) / 200_000
+    for c, found in zip(correct, sampling_variances(correct, judged, 2), strict=True):
+        missed = (1 - stats.beta.ppf(grid, a + c, b + 2 - c)) ** 2
+        assert found == pytest.approx(np.mean(missed * (1 - missed)), rel=1e-3)
+
+
+def test_fit_beta_recovers_what_it_was_drawn_from() -> None:
+    rng = np.random.default_rng(0)
+    rates = rng.beta(0.3, 0.5, size=4000)
+    a, b = fit_beta(rng.binomial(8, rates), np.full(4000, 8))
+    assert (a, b) == pytest.approx((0.3, 0.5), rel=0.1)
+    a, b = fit_beta(rng.binomial(1, rates), np.full(4000, 1))
+    assert a + b == pytest.approx(0.8, abs=1e-12)  # one sample tells no spread: the default
+
+
+def test_samples_interval_by_hand() -> None:
+    # n = 2, m = 4: values 1/4 and 1, variances 1/16 and 0, 8 trials; u = 2 / 8;
+    # V = (1/16 + 1/16) / 4 = 1/32; p = (5/8 * 8 + .5) / 9 = 11/18, N = (11/18)(7/18) 32 = 7.604938
+    found = samples_interval(np.array([0.25, 1.0]), np.array([1 / 16, 0.0]), 8, 0.95)
+    oracle = wilson(0.625, 7.604938, 1.959964)
+    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), abs=1e-6)
+
+
+def test_over_samples_is_narrower_than_over_problems_and_named() -> None:
+    table = score_table(counts(4, 4, 0, 0, 2), np.full(5, 4), num_samples=4, confidence=0.95)
+    one = table["pass@1"]
+    assert one["low"] < one["samples_low"] < one["value"] < one["samples_high"] < one["high"]
+    assert one["method"].startswith("over problems: ")
+    assert one["samples_method"].startswith("over samples of the same problems: ")
+    single = score_table(counts(1, 0), counts(1, 1), num_samples=1, confidence=0.95)["pass@1"]
+    assert single["samples_method"] == ONE_SAMPLE_METHOD
+
+
+@pytest.mark.parametrize(("n", "m", "k"), [(30, 4, 1), (30, 16, 1), (200, 4, 4), (30, 16, 4)])
+def test_coverage_over_samples_of_the_same_problems(n: int, m: int, k: int) -> None:
+    # 3 x 400 draws: one standard error is 0.6 points. pass@m errs on the wide side.
+    rng = np.random.default_rng([n, m, k])
+    inside = 0
+    for mean in (0.29, 0.65, 0.83):
+        rates = rng.beta(0.8 * mean, 0.8 * (1 - mean), size=n)
+        truth = float(np.mean(1 - (1 - rates) ** k))
+        for correct in rng.binomial(m, rates, size=(400, n)):
+            judged = np.full(n, m)
+            values = pass_at_k(correct, judged, k)
+            variances = sampling_variances(correct, judged, k)
+            found = samples_interval(values, variances, n * m / k, 0.95)
+            inside += found.low <= truth <= found.high
+    assert 0.93 <= inside / 1200 <= 0.99
+
+
+def test_expected_best_by_hand_and_by_simulation() -> None:
+    # Best of two fair coins: 3/4. One try: the score itself.
+    assert expected_best(0.5, 1, 2) == pytest.approx(0.75, abs=1e-12)
+    assert expected_best(0.3, 30, 1) == pytest.approx(0.3, abs=1e-12)
+    draws = np.random.default_rng(0).binomial(30, 0.3, size=(200_000, 8)).max(axis=1) / 30
+    assert expected_best(0.3, 30, 8) == pytest.approx(draws.mean(), abs=4 * draws.std() / 447)
+
+
+def test_expected_maximum_of_normal_draws() -> None:
+    # 1 / sqrt(pi) for two, 3 / (2 sqrt(pi)) for three (David & Nagaraja 2003, table of means)
+    assert expected_maximum(1) == pytest.approx(0, abs=1e-6)
+    assert expected_maximum(2) == pytest.approx(np.pi**-0.5, abs=1e-3)
+    assert expected_maximum(3) == pytest.approx(1.5 * np.pi**-0.5, abs=1e-3)
