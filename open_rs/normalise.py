@@ -19,7 +19,7 @@ SYNONYMS = (
 COMMAND = re.compile(r"(?<!\\)\\([a-z]+|[%&])")
 # What only sets size and space; none of it may be the second half of a line break `\\`
 INVISIBLE = re.compile(
-    r"(?<!\\)\\(?:(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|q?quad)(?![a-zA-Z])"
+    r"(?<!\\)\\(?:(?:left|right|bigg?[lrm]?|displaystyle|textstyle|limits|q?quad)(?![a-z])"
     r"|[,;:! ])|(?<!\\)~"
 )
 FONTS = re.compile(
@@ -29,6 +29,9 @@ FONTS = re.compile(
 ARGUMENTS = re.compile(r"\\(frac|binom) ?(?:(\d)|\{([^{}]*)\}) ?(?:(\d)|(?=\{))")
 ROOT = re.compile(r"\\sqrt ?(\w)")
 SCRIPT = re.compile(r"([\^_]) ?\{ ?(?:(\d)|([a-z])|(\\[a-z]+)) ?\}")
+EMPTY_SCRIPT = re.compile(r"[\^_] ?\{[ ^_{}]*\}")
+# `x^10` is x^1 0 in LaTeX
+LONG_SCRIPT = re.compile(r"([\^_]\d)(?=\d)")
 COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\\!)(?=\d{3})")
 DELIMITERS = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]")
 AROUND_SIGNS = re.compile(r" ?([^\w\s]) ?")
@@ -44,9 +47,9 @@ def normalised(text: str) -> str:
     words or numbers stays as one space. A text of nothing else is returned as it is.
     """
     plain = unicodedata.normalize("NFKC", text.translate(CHARACTERS)).casefold()
+    plain = DELIMITERS.sub(" ", plain)
     if "\\" in plain or "{" in plain or "~" in plain:
         plain = _without_typesetting(plain)
-    plain = DELIMITERS.sub(" ", plain)
     plain = AROUND_SIGNS.sub(r"\1", " ".join(plain.split()))
     return plain.strip().rstrip(" .") or text
 
@@ -56,6 +59,7 @@ def _without_typesetting(text: str) -> str:
     text = FONTS.sub(r" \1 ", INVISIBLE.sub(" ", COMMA.sub(",", text)))
     text = COMMAND.sub(_one_command, text)
     text = ARGUMENTS.sub(_braced, text)
+    text = LONG_SCRIPT.sub(r"\1 ", EMPTY_SCRIPT.sub("", text))
     return SCRIPT.sub(_unbraced, ROOT.sub(r"\\sqrt{\1}", text))
 
 
