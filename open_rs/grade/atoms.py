@@ -19,6 +19,8 @@ OPENING_COMMANDS = frozenset(
     (r"\frac", r"\sqrt", r"\pi", r"\binom", r"\dbinom", r"\tbinom", r"\lfloor", r"\lceil",
      r"\infty", r"\imath")
 )  # fmt: skip
+CURRENCIES = {r"\$": "dollar", r"\euro": "euro", r"\pounds": "lb", r"\yen": "yen",
+              r"\rupee": "rupee"}  # fmt: skip
 _MATRICES = ("matrix", "pmatrix", "bmatrix", "vmatrix", "Bmatrix", "smallmatrix", "array")
 
 
@@ -73,6 +75,8 @@ class Atoms:
         if kind == "num":
             return ("num", number(text))
         if kind == "text":
+            if len(text) == 1 and text.isalpha():
+                return ("const", text) if text in "ei" else ("sym", text)
             return words_tree(text)
         if kind == "sym":
             return ("const", text) if text in "ei" else ("sym", text)
@@ -82,9 +86,22 @@ class Atoms:
             return self.bracketed(text)
         if kind == "esc" and text == r"\{":
             return self.bracketed(text)
+        if text in CURRENCIES:
+            return self.money(CURRENCIES[text])
         if kind == "cmd":
             return self.command(text[1:])
         raise Unreadable(f"{text!r} not expected")
+
+    def money(self, currency: str) -> Tree:
+        """$5 million per hour: the sign stands before the amount."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unreadable("too deep")
+        amount = self.signed()
+        self.depth -= 1
+        if amount[0] != "unit":
+            return ("unit", amount, currency)
+        return amount if amount[2] == currency else ("unit", amount[1], f"{currency} {amount[2]}")
 
     def bracketed(self, opening: str) -> Tree:
         self.depth += 1
@@ -199,6 +216,10 @@ class Atoms:
 
     def sum(self) -> Tree:
         """Terms joined by signs."""
+        raise NotImplementedError
+
+    def signed(self) -> Tree:
+        """A product with the signs before it."""
         raise NotImplementedError
 
     def power(self) -> Tree:

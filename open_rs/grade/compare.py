@@ -9,7 +9,7 @@ from fractions import Fraction
 from open_rs.grade.cost import log10_at_least, size
 from open_rs.grade.equality import same_value
 from open_rs.grade.reader import Tree
-from open_rs.grade.units import units_agree
+from open_rs.grade.units import ratio
 from open_rs.grade.values import exact_value, floating_value
 
 MAX_MEMBERS = 30  # of a list or set that is matched pair by pair
@@ -235,8 +235,10 @@ def _words(tree: Tree) -> str | None:
 def _same_number(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
     gold_unit, gold = _unit(gold)
     answer_unit, answer = _unit(answer)
-    if not units_agree(gold_unit, answer_unit):
+    times = ratio(gold_unit, answer_unit)
+    if times is None:
         return False
+    answer = _times(answer, times)
     gold_percent, gold = _percent(gold)
     answer_percent, answer = _percent(answer)
     if gold[0] == "base" or answer[0] == "base":
@@ -298,6 +300,10 @@ def _unit(tree: Tree) -> tuple[str, Tree]:
     return "", tree
 
 
+def _times(tree: Tree, times: Fraction) -> Tree:
+    return tree if times == 1 else ("*", tree, ("num", times))
+
+
 def _percent(tree: Tree) -> tuple[bool, Tree]:
     if tree[0] == "pct":
         return True, tree[1]
@@ -332,8 +338,10 @@ def _rounds_to(stated: Tree, answer: Tree, ask: Ask) -> bool | None:
     answer = answer[1] if answer[0] == "approx" else answer
     stated_unit, stated = _unit(stated)
     answer_unit, answer = _unit(answer)
-    if not units_agree(stated_unit, answer_unit):
+    times = ratio(stated_unit, answer_unit)
+    if times is None:
         return False
+    answer = _times(answer, times)
     gold, value = exact_value(stated), floating_value(answer, 1)
     if gold is None or value is None or _has_symbol(answer):
         return same(stated, answer, ask)

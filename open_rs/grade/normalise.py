@@ -5,16 +5,20 @@ import re
 # What a person or a model may type instead of the LaTeX that the reader knows.
 _UNICODE = {
     "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/",
-    "π": r"\pi ", "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
+    "π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
     "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "≈": r"\approx ",
     "²": "^{2}", "³": "^{3}", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "√": r"\sqrt", "，": ",", "；": ";", "（": "(", "）": ")", "。": ".", "％": "%", "、": ",",
-    "€": r"\$", "£": r"\$", "¥": r"\$", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+    "€": r"\euro ", "£": r"\pounds ", "¥": r"\yen ", "₹": r"\rupee ", "＄": r"\$", "℃": r"^\circ C",
+    "℉": r"^\circ F", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
     "’": "'", "⁄": "/", "∕": "/", "⟨": r"\langle ", "⟩": r"\rangle ",
 }  # fmt: skip
 _DIGITS = {chr(0xFF10 + digit): str(digit) for digit in range(10)}  # full-width
 _TABLE = str.maketrans({**_UNICODE, **_DIGITS})
 
+_MATH_DOLLAR = re.compile(r"(?<!\\)\$")
+_PRICE = re.compile(r"(?<!\\)\$\s*[\d.]")
+_POWER_IN_TEXT = re.compile(r"(\\text\s*\{[^{}]*\^)\{(-?\d)\}")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _MATH_MODE = re.compile(r"(?<!\\)\\[()\[\]]")
 _SIZES = re.compile(
@@ -29,7 +33,6 @@ _FONTS = re.compile(
     r"|mathcal|boldsymbol|bm|emph)(?![a-zA-Z])\s*(?=\{)"
 )
 _EXTREME = re.compile(r"_\s*(?:\{\s*\\(max|min)\s*\}|\\(max|min)(?![a-zA-Z]))")
-_ONE_LETTER = re.compile(r"(?<![\d})])(?<![\d})] )\\text\s*\{\s*([A-Za-z])\s*\}")
 _NUMBER_IN_TEXT = re.compile(r"\\text\s*\{\s*([-+]?[\d.,]*\d)\s*\}")
 _SPACED_THOUSANDS = re.compile(
     r"(?<![\w.,}^\\])(?<![\d.,] )([1-9]\d{0,2})((?: \d{3})+)(?!\d| ?/| ?\\frac)"
@@ -42,11 +45,12 @@ _PROSE = re.compile(r"(?<![\\a-zA-Z])(?!sqrt|infty|infinity)[a-zA-Z]{4,}")
 _SYNONYMS = {
     r"\leq": r"\le", r"\geq": r"\ge", r"\leqslant": r"\le", r"\geqslant": r"\ge", r"\neq": r"\ne",
     r"\lt": "<", r"\gt": ">", r"\dots": r"\ldots", r"\cdots": r"\ldots", r"\varnothing":
-    r"\emptyset", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\degree": r"^{\circ}", r"\lvert": "|",
+    r"\emptyset", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\degree": r"^\circ ", r"\lvert": "|",
     r"\rvert": "|", r"\vert": "|", r"\lbrack": "[", r"\rbrack": "]", r"\infinity": r"\infty",
     r"\colon": ":", r"\div": "/", r"\land": r"\text{and}", r"\lor": r"\text{or}",
     r"\dagger": "", r"\mid": "|", r"\textdollar": r"\$", r"\epsilon": r"\varepsilon",
     r"\percent": r"\%", r"\to": r"\rightarrow", r"\lang": r"\langle", r"\rang": r"\rangle",
+    r"\texteuro": r"\euro", r"\textsterling": r"\pounds",
 }  # fmt: skip
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _ENDS = " \t\n.,;:"
@@ -56,21 +60,31 @@ def normalise(text: str) -> str:
     """`text` without layout, in the reader's LaTeX. Applied to golds and answers alike."""
     text = _CONTROLS.sub("", text)
     text = text.translate(_TABLE)
-    text = text.replace(r"\$", " ").replace("$", " ")
+    if "$" in text:
+        text = _money(text)
     text = _MATH_MODE.sub(" ", text)
     text = _THIN_THOUSANDS.sub("", text)
     text = _SIZES.sub(" ", text)
     text = _SPACES.sub(" ", text)
     text = _FRACTIONS.sub(r"\\frac", text)
     text = _FONTS.sub(r"\\text", text)
+    while (braceless := _POWER_IN_TEXT.sub(r"\1\2", text)) != text:
+        text = braceless
     if not _PROSE.search(text):
         text = _PLAIN.sub(_as_command, text)
     text = _COMMAND.sub(lambda match: _synonym(match.group()), text)
     text = _EXTREME.sub(lambda match: rf"_{{\text{{{match[1] or match[2]}}}}}", text)
-    text = _NUMBER_IN_TEXT.sub(r" \1 ", _ONE_LETTER.sub(r" \1 ", text))
+    text = _NUMBER_IN_TEXT.sub(r" \1 ", text)
     text = re.sub(r" +", " ", text).strip().rstrip(_ENDS)
     text = _SPACED_THOUSANDS.sub(lambda match: match[1] + match[2].replace(" ", ""), text)
     return _unwrapped(text)
+
+
+def _money(text: str) -> str:
+    """Money is \\$, or $ alone in the text and before a number; else $ opens mathematics."""
+    if text.count("$") == 1 and _PRICE.search(text):
+        return text.replace("$", r"\$")
+    return _MATH_DOLLAR.sub(" ", text)
 
 
 def _as_command(match: re.Match[str]) -> str:

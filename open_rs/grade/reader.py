@@ -14,7 +14,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from open_rs.grade.atoms import FUNCTIONS, GREEK, MAX_DEPTH, OPENING_COMMANDS, Atoms
+from open_rs.grade.atoms import CURRENCIES, FUNCTIONS, GREEK, MAX_DEPTH, OPENING_COMMANDS, Atoms
 from open_rs.grade.tokens import (
     CHOICE,
     LETTERS,
@@ -237,18 +237,24 @@ class _Reader(Atoms):
                 self.at += 1
                 tree = ("pct", tree)
             elif kind == "text" and not is_joint((kind, text)):
-                tree = self.with_unit(tree)
+                tree = self.with_unit(tree, self.unit_words())
+            elif text in CURRENCIES and kind in ("esc", "cmd"):
+                self.at += 1
+                tree = ("unit", tree, CURRENCIES[text])
+            elif text == r"\frac" and (words := self.unit_fraction()):
+                tree = self.with_unit(tree, words)
             else:
                 return tree
         raise Unreadable("too deep")
 
     def raised(self, tree: Tree) -> Tree:
-        if self.peek()[1] == r"\circ":
-            self.at += 1
-            return ("unit", tree, "degree")
-        if self.peek()[1] == "{" and self.peek(1)[1] == r"\circ" and self.peek(2)[1] == "}":
-            self.at += 3
-            return ("unit", tree, "degree")
+        braces = self.peek()[1] == "{" and self.peek(1)[1] == r"\circ"
+        if braces or self.peek()[1] == r"\circ":
+            self.at += 2 if braces else 1
+            scale = self.temperature_scale()
+            if braces:
+                self.expect("}")
+            return ("unit", tree, scale or self.temperature_scale() or "degree")
         if self.peek()[1] == "'" or self.peek()[1] == r"\prime":
             raise Unreadable("a derivative")
         return ("^", tree, self.argument())
@@ -270,8 +276,45 @@ class _Reader(Atoms):
             at -= 1
         return self.tokens[at - 1][1].lstrip("0") or "0"
 
-    def with_unit(self, tree: Tree) -> Tree:
-        times, words = factor(self.next()[1])
+    def temperature_scale(self) -> str:
+        """Take the C or F behind a sign of degrees."""
+        scale = {"C": "celsius", "F": "fahrenheit"}.get(self.peek()[1], "")
+        self.at += bool(scale)
+        return scale
+
+    def unit_words(self) -> str:
+        """Take units as written behind a number: \\text{kg m}/\\text{s}^2 is "kg m/s^2"."""
+        words = self.next()[1]
+        while True:
+            joint = {"/": "/", r"\cdot": " ", r"\times": " "}.get(self.peek()[1], "")
+            following = self.peek(1 if joint else 0)
+            if following[0] == "text" and not is_joint(following):
+                self.at += 2 if joint else 1
+                words += (joint or " ") + following[1]
+            elif self.take("^"):
+                power = _written_integer(self.argument())
+                words += f"^{power}"
+            else:
+                return words
+
+    def unit_fraction(self) -> str:
+        """Take \\frac{\\text{m}}{\\text{s}^2}, a unit; "" where it is another fraction."""
+        start = self.at
+        sides = []
+        for opening in (2, 1):  # \frac and a brace, a brace
+            if self.peek(opening)[0] != "text" or self.peek(opening - 1)[1] != "{":
+                break
+            self.at += opening
+            sides.append(self.unit_words())
+            if not self.take("}"):
+                break
+        else:
+            return "/".join(sides)
+        self.at = start
+        return ""
+
+    def with_unit(self, tree: Tree, words: str) -> Tree:
+        times, words = factor(words)
         if tree[0] == "text":
             raise Unreadable("words after words")
         if times != 1:
@@ -279,14 +322,17 @@ class _Reader(Atoms):
         name = unit_name(words)
         if name == "percent":
             return ("pct", tree)
-        if self.take("^"):
-            power = self.argument()
-            if power[0] != "num" or not words:
-                raise Unreadable("a power of words")
-            name = f"{name or 'unit'}^{power[1]}"
         if not name:
             return tree
         return ("unit", tree, name)
+
+
+def _written_integer(tree: Tree) -> Fraction:
+    """The integer of an exponent behind a unit."""
+    value = tree[1] if tree[0] == "num" else -tree[1][1] if tree[0] == "neg" else None
+    if not isinstance(value, Fraction) or value.denominator != 1:
+        raise Unreadable("a power of words")
+    return value
 
 
 def _is_proper(tree: Tree) -> bool:

@@ -59,6 +59,28 @@ SAME = [
     # stated precision
     (r"\approx 3.14", r"\pi"), (r"\approx 10^{400}", "10^{400}"),
     (r"\approx 8.24 \text{ mph}", "8.2398"),
+    # money and units in their spellings
+    (r"\$0.50", "50 cents"), (r"\$0.50", r"50\text{ cents}"), (r"\$5", "5"), ("5", r"\$5"),
+    (r"\$5", "5 dollars"), ("5 euros", "€5"), ("5€", "€5"), ("£5", "5 pounds"), (r"\$5", "$5"),
+    ("$5$", "5"), (r"\$2\frac12", "2.50"), (r"-\$5", "-5"), (r"\$-5", "-5"),
+    (r"\$2 million", "2000000"), (r"\$5", r"\$5 per hour"), (r"\$5\text{ per hour}", r"\$5"),
+    (r"\$1,\!657", "1657"), (r"\$23{,}000", r"\$23,000"), (r"5.4 \text{ cents}", r"\$0.054"),
+    (r"5.4 \text{ cents}", "5.4"), (r"80\text{ cents}", r"\$0.80"), (r"\$3, \$5", "3, 5"),
+    (r"\$3, \$5", r"\$5 \text{ and } \$3"), (r"1.85\ \text{USD}", r"\$1.85"),
+    (r"\$5", r"\text{\$5}"), (r"\$5", r"\$5\text{ USD}"), (r"\$5.50", r"\$5.5"),
+    ("9.8", r"9.8\,\frac{\text{m}}{\text{s}^2}"), ("9.8", r"9.8\,\text{m/s}^2"),
+    ("9.8", r"9.8\,\mathrm{m/s^{2}}"), ("9.8", r"9.8~\mathrm{m}/\mathrm{s}^2"),
+    (r"9.8\text{ m/s}^2", r"9.8\,\frac{\text{m}}{\text{s}^2}"),
+    ("9.8", r"9.8\ \mathrm{m \cdot s^{-2}}"), ("9.8", r"9.8\ \mathrm{m} \cdot \mathrm{s}^{-2}"),
+    ("20", r"20^\circ\text{C}"), ("20", "20°C"), ("20", r"20^{\circ}\mathrm{C}"),
+    ("20", r"20\,^\circ C"), (r"20^\circ\text{C}", "20°C"),
+    (r"20^\circ\text{C}", r"20\text{ degrees Celsius}"), (r"20^\circ\text{C}", r"20^\circ"),
+    ("20", r"20\text{ °C}"), ("20", r"20^{\circ \text{C}}"),
+    (r"\frac{\text{A}}{\text{B}}", "A/B"), (r"\text{A}", "A"), (r"\frac{\text{A}}{2}", "A/2"),
+    (r"x^{\text{A}}", "x^A"), (r"15\mbox{ cm}^2", r"15 \text{cm}^2"),
+    (r"864 \mbox{ inches}^2", "864 square inches"), (r"864 \mbox{ inches}^2", "6 square feet"),
+    ("1 m", "1 m"), ("100 cm", r"1\text{ m}"), ("2 hours", "120 minutes"),
+    (r"5\text{ units}^2", "5"), ("90°", "90"),
 ]  # fmt: skip
 
 DIFFERENT = [
@@ -82,6 +104,11 @@ DIFFERENT = [
     ("5 apples, 6", "5 oranges, 6"), ("5 or more", "5"), ("-5 apples, 6", "-5 oranges, 6"),
     ("ABC", "CBA"), ("TF", "FT"), (r"\pi", "pie"), (r"2\sin x", "2"), ("2 sin x", "2"),
     (r"\text{Paris}", r"\{1,2\}"), (r"\approx 10^{400}", "3"),
+    # money and units in their spellings
+    (r"\$5", r"5\text{ cents}"), (r"\$5", r"\text{5 euros}"), ("£5", r"\$5"), (r"\$5", "€5"),
+    (r"2 \text{ euros}", r"\$2"), (r"80\text{ cents}", "0.8"),
+    (r"9.8\text{ m/s}^2", r"9.8\,\frac{\text{m}}{\text{s}}"), ("20°C", "20°F"),
+    ("2 hours", "120"),
 ]  # fmt: skip
 
 
