@@ -43,7 +43,10 @@ class Prompter:
     Attributes:
         opens_think: whether the template itself opens `<think>`, so that a completion must not.
         fingerprint: hash of everything that shapes a prompt; equal where prompts are equal.
+        template_hash: hash of the chat template alone; None where a server applies its own.
     """
+
+    template_hash: str | None = None
 
     def __init__(self, tokenizer: Any, recipe: PromptRecipe) -> None:
         self.tokenizer = tokenizer
@@ -54,6 +57,7 @@ class Prompter:
         self.opens_think = probe.rstrip().endswith("<think>")
         parts = (self.template, self.system, recipe.user, probe)  # the probe: special tokens, too
         self.fingerprint = _fingerprint(parts)
+        self.template_hash = _fingerprint((self.template,))
 
     def messages(self, problem: str) -> tuple[Message, ...]:
         """What is said to the model, before the chat template."""

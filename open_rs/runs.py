@@ -125,12 +125,17 @@ def different_keys(left: Any, right: Any, prefix: str = "") -> Iterator[str]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write whole or not at all: a temporary neighbour, fsync, rename."""
+    write_chunks(path, [content])
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
+    """`write_bytes` of what need not be in memory at one time."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                file.writelines(chunks)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -88,7 +88,7 @@ def test_the_hub_rows_give_the_problems_of_the_files(
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     local = table.source.model_copy(update={"hub": str(folder), "config": None})
     monkeypatch.setitem(
-        BENCHMARKS,  # type: ignore[arg-type]
+        BENCHMARKS,
         name,
         type(table)(**{**vars(table), "source": local, "num_problems": len(hub)}),
     )

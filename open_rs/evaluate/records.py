@@ -1,9 +1,11 @@
-"""The two files of an evaluation: `records.jsonl`, every sample, and `summary.json`, the scores."""
+"""The files of a finished evaluation: `records.jsonl`, every sample, `problems.jsonl`, what was
+asked, and `summary.json`, the scores.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from open_rs.errors import InputError
+from open_rs.evaluate.majority import majority_row
 from open_rs.evaluate.scores import score_table
-from open_rs.problems import Problem, read_jsonl
-from open_rs.rollout.protocol import RolloutGroup
-from open_rs.runs import read_json, write_json, write_jsonl
+from open_rs.problems import Problem, problem_lines, read_jsonl
+from open_rs.rollout.protocol import Rollout
+from open_rs.runs import read_json, write_chunks, write_json, write_text
+from open_rs.scripts import outside_share
 
-RECORDS, SUMMARY = "records.jsonl", "summary.json"
+RECORDS, SUMMARY, PROBLEMS = "records.jsonl", "summary.json", "problems.jsonl"
 SUMMARY_KEYS = ("name", "step", "num_problems", "num_samples", "scores", "fingerprint")
+TEXT = ("completion", "completion_ids")  # what makes a record large
 
 Row = dict[str, Any]
 
@@ -28,28 +33,27 @@ def problems_hash(problems: Iterable[Problem]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def record_rows(groups: Sequence[RolloutGroup], *, seed: int, policy_version: str) -> list[Row]:
-    """One row per sample; `correct` is null where the grader could not judge."""
-    rows = []
-    for group in groups:
-        for rollout in group.rollouts:
-            grade = rollout.grade
-            assert grade is not None
-            rows.append(
-                {
-                    "problem_id": group.problem.id,
-                    "sample": rollout.sample,
-                    "completion": rollout.completion,
-                    "num_tokens": rollout.num_tokens,
-                    "finish_reason": rollout.finish_reason,
-                    "outcome": grade.outcome,
-                    "extracted": grade.extracted,
-                    "correct": grade.correct if grade.decided else None,
-                    "seed": seed,
-                    "policy_version": policy_version,
-                }
-            )
-    return rows
+def record_row(
+    problem_id: str, rollout: Rollout, *, seed: int, policy_version: str, with_ids: bool = False
+) -> Row:
+    """The record of a graded sample; `correct` is null where the grader could not judge."""
+    grade = rollout.grade
+    assert grade is not None
+    return {
+        "problem_id": problem_id,
+        "sample": rollout.sample,
+        "completion": rollout.completion,
+        **({"completion_ids": rollout.completion_ids} if with_ids else {}),
+        "num_tokens": rollout.num_tokens,
+        "finish_reason": rollout.finish_reason,
+        "outcome": grade.outcome,
+        "extracted": grade.extracted,
+        "correct": grade.correct if grade.decided else None,
+        "seed": seed,
+        "policy_version": policy_version,
+        **({"usd": rollout.usd} if rollout.usd is not None else {}),
+        **({"error": rollout.error} if rollout.error is not None else {}),
+    }
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def tally(rows: Iterable[Row]) -> Tally:
 
 
 def scores_of(rows: Sequence[Row], *, num_samples: int, confidence: float) -> Row:
-    """The score table of these records."""
+    """The score table of these records: pass@1, pass@k and, from two samples on, maj@k."""
     counts = tally(rows)
     known = counts.decided > 0
     if not known.any():
@@ -82,23 +86,42 @@ def scores_of(rows: Sequence[Row], *, num_samples: int, confidence: float) -> Ro
             "the grader could judge none of the samples, so there is no score; look at the "
             "outcomes, and raise grade.timeout_s if they are timeouts"
         )
-    return score_table(
+    table = score_table(
         counts.correct[known],
         counts.decided[known],
         num_samples=num_samples,
         confidence=confidence,
     )
+    voted = majority_row(rows, num_samples=num_samples, confidence=confidence)
+    if voted is not None and num_samples > 1:
+        table[f"maj@{num_samples}"] = voted
+    return table
 
 
-def shares_of(rows: Sequence[Row]) -> dict[str, float]:
-    """Shares over all samples, and mean tokens per completion."""
+def shares_of(rows: Sequence[Row]) -> dict[str, float | None]:
+    """Shares over all samples, tokens, and dollars where the engine has a price.
+
+    `other_script_frac` is the mean share of letters outside the expected scripts, which `light` has
+    measured.
+    """
     total = len(rows)
+    tokens = sum(row["num_tokens"] for row in rows)
+    priced = any("usd" in row for row in rows)
     return {
         "truncated_frac": sum(row["finish_reason"] == "length" for row in rows) / total,
         "no_answer_frac": sum(row["outcome"] == "no_answer" for row in rows) / total,
         "undecided_frac": sum(row["correct"] is None for row in rows) / total,
-        "mean_tokens": sum(row["num_tokens"] for row in rows) / total,
+        "other_script_frac": sum(row["other_script"] for row in rows) / total,
+        "mean_tokens": tokens / total,
+        "tokens_per_problem": tokens / len({row["problem_id"] for row in rows}),
+        "usd": sum(row["usd"] for row in rows if "usd" in row) if priced else None,
     }
+
+
+def light(row: Row, scripts: tuple[str, ...]) -> Row:
+    """A record without its text, which is measured instead."""
+    small = {key: value for key, value in row.items() if key not in TEXT}
+    return {**small, "other_script": outside_share(row["completion"], scripts)}
 
 
 def total_tokens(summary: Row) -> int:
@@ -111,9 +134,19 @@ def is_finished(folder: Path) -> bool:
     return (folder / SUMMARY).exists()
 
 
-def write_evaluation(folder: Path, rows: Sequence[Row], summary: Row) -> None:
+def write_problems(folder: Path, problems: Iterable[Problem]) -> None:
+    """What was asked and the golds, so that the folder can be graded anew by itself."""
+    write_text(folder / PROBLEMS, problem_lines(replace(one, solution="") for one in problems))
+
+
+def write_records(folder: Path, rows: Iterable[Row]) -> None:
+    lines = (json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n" for row in rows)
+    write_chunks(folder / RECORDS, lines)
+
+
+def write_evaluation(folder: Path, rows: Iterable[Row], summary: Row) -> None:
     """The summary goes last: where it is, the evaluation is complete."""
-    write_jsonl(folder / RECORDS, rows)
+    write_records(folder, rows)
     write_json(folder / SUMMARY, summary)
 
 
@@ -131,9 +164,9 @@ def read_summary(folder: Path) -> Row:
     return summary
 
 
-def read_records(folder: Path, summary: Row) -> list[Row]:
-    """Every sample of a finished evaluation, checked against its summary."""
-    path, rows, seen = folder / RECORDS, [], set()
+def iter_records(folder: Path, summary: Row) -> Iterator[Row]:
+    """Every sample of a finished evaluation, one at a time, checked against its summary."""
+    path, seen = folder / RECORDS, set()
     for number, row in read_jsonl(path):
         where = f"{path}, line {number}"
         key = (row.get("problem_id"), row.get("sample"))
@@ -146,10 +179,14 @@ def read_records(folder: Path, summary: Row) -> list[Row]:
                 f"{where}: sample {key[1]} of problem {key[0]!r} occurs twice; evaluate again"
             )
         seen.add(key)
-        rows.append(row)
+        yield row
     wanted = summary["num_problems"] * summary["num_samples"]
-    if len(rows) != wanted:
+    if len(seen) != wanted:
         raise InputError(
-            f"{path}: holds {len(rows)} samples and {SUMMARY} counts {wanted}; evaluate again"
+            f"{path}: holds {len(seen)} samples and {SUMMARY} counts {wanted}; evaluate again"
         )
-    return rows
+
+
+def read_records(folder: Path, summary: Row) -> list[Row]:
+    """All of `iter_records`."""
+    return list(iter_records(folder, summary))

@@ -1,30 +1,35 @@
 """Scoring a model on a set of problems: k samples each, every one kept."""
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from open_rs.console import progress, say
 from open_rs.errors import InputError
+from open_rs.evaluate.journal import JOURNAL, Journal
+from open_rs.evaluate.partial import PartialScore
 from open_rs.evaluate.records import (
     SUMMARY,
     is_finished,
+    iter_records,
+    light,
     problems_hash,
-    read_records,
     read_summary,
-    record_rows,
+    record_row,
     scores_of,
     shares_of,
-    write_evaluation,
+    write_problems,
+    write_records,
 )
 from open_rs.problems import Problem
 from open_rs.rollout.graded import GradedSampler
-from open_rs.rollout.protocol import SamplingParams
+from open_rs.rollout.protocol import Prompt, Rollout, SamplingParams
 from open_rs.runs import different_keys, package_version, write_json
 
 PACKAGES = ("open-rs", "torch", "transformers", "math-verify")
+
+Row = dict[str, Any]
 
 
 def evaluate_model(
@@ -39,15 +44,19 @@ def evaluate_model(
     model: str,
     step: int = 0,
     confidence: float = 0.95,
+    scripts: tuple[str, ...] = ("latin",),
+    completion_ids: bool = False,
     model_sha256: str | None = None,
     extras: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    notes: Mapping[str, Any] | None = None,
+) -> Row:
     """The summary of `num_samples` completions per problem, written with all of them to `out`.
 
-    An evaluation of the same model under the same fingerprint that is there already is read
-    instead; another one is refused. `model` names the weights for readers, `model_sha256`
-    identifies them, `extras` are further facts for the fingerprint. Problems whose prompt is over
-    the limit are left out and counted in `too_long`. The noise is that of (seed, step 0).
+    Each sample goes to a journal as it is graded, so a killed evaluation goes on where it was. One
+    of the same model under the same fingerprint that is finished already is read instead; another
+    one in `out` is refused. `model` names the weights for readers, `model_sha256` identifies them,
+    `extras` are further facts for the fingerprint, `notes` for the summary. Problems whose prompt
+    is over the limit are left out and counted in `too_long`. The noise is that of (seed, step 0).
     """
     weights = {"step": step, "model_sha256": model_sha256}
     if model_sha256 is None:
@@ -65,30 +74,70 @@ def evaluate_model(
             f"{name}: all {len(problems)} prompts are over prompt.max_prompt_tokens = "
             f"{sampler.prompter.recipe.max_prompt_tokens}; raise it or give other problems"
         )
-    started = time.perf_counter()
-    with progress(name, len(prompts) * num_samples) as advance:
-        groups = sampler.sample(
-            prompts,
-            group_size=num_samples,
-            params=params,
-            seed=seed,
-            on_graded=lambda prompt, rollout: advance(1),
-        )
-    rows = record_rows(groups, seed=seed, policy_version=sampler.grader.policy_version)
-    summary = {
-        "name": name,
-        "model": model,
-        **weights,
-        "num_problems": len(prompts),
-        "num_samples": num_samples,
-        "too_long": len(too_long),
-        "scores": scores_of(rows, num_samples=num_samples, confidence=confidence),
-        **shares_of(rows),
-        "seconds": time.perf_counter() - started,
-        "fingerprint": fingerprint,
-    }
-    write_evaluation(out, rows, summary)
+    with Journal(out / JOURNAL, {**weights, "fingerprint": fingerprint}) as journal:
+        write_problems(out, [prompt.problem for prompt in prompts])
+        wanted = [(one.problem.id, sample) for one in prompts for sample in range(num_samples)]
+        policy = sampler.grader.policy_version
+        failed: list[Row] = []
+        partial = PartialScore(journal.rows([key for key in wanted if key in journal.places]))
+        if journal.places:
+            say(f"{name}: goes on, {len(journal.places)} of {len(wanted)} samples are there")
+        with progress(name, len(wanted), done=len(journal.places), note=partial.text) as advance:
+
+            def graded(prompt: Prompt, rollout: Rollout) -> None:
+                row = record_row(
+                    prompt.problem.id,
+                    rollout,
+                    seed=seed,
+                    policy_version=policy,
+                    with_ids=completion_ids,
+                )
+                if rollout.error is None:
+                    journal.add(row)
+                else:  # asked again where the evaluation is cut off and goes on
+                    failed.append(row)
+                partial.add(row)
+                advance(1)
+
+            sampler.sample(
+                prompts,
+                group_size=num_samples,
+                params=params,
+                seed=seed,
+                on_graded=graded,
+                skip=journal.places,
+                keep=False,
+            )
+        for row in failed:
+            journal.add(row)
+        seconds = journal.elapsed
+        rows: list[Row] = []
+        write_records(out, collecting(journal.rows(wanted), rows, scripts))
+        summary = {
+            "name": name,
+            "model": model,
+            **weights,
+            "num_problems": len(prompts),
+            "num_samples": num_samples,
+            "too_long": len(too_long),
+            "scores": scores_of(rows, num_samples=num_samples, confidence=confidence),
+            **shares_of(rows),
+            "seconds": seconds,
+            "tokens_per_s": sum(row["num_tokens"] for row in rows) / seconds,
+            "scripts": list(scripts),
+            **(notes or {}),
+            "fingerprint": fingerprint,
+        }
+        write_json(out / SUMMARY, summary)
+        journal.remove()
     return summary
+
+
+def collecting(rows: Iterator[Row], kept: list[Row], scripts: tuple[str, ...]) -> Iterator[Row]:
+    """`rows` one by one, each put into `kept` without its text."""
+    for row in rows:
+        kept.append(light(row, scripts))
+        yield row
 
 
 def harness_fingerprint(
@@ -99,11 +148,13 @@ def harness_fingerprint(
     num_samples: int,
     seed: int,
     extras: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Row:
     """Everything about a measurement that is not the model; plain JSON values."""
     return {
         "problems": problems_hash(problems),
         "prompt": sampler.prompter.fingerprint,
+        "template": sampler.prompter.template_hash,
+        "opens_think": sampler.prompter.opens_think,
         "sampling": asdict(params) | {"stop": list(params.stop)},
         "num_samples": num_samples,
         "seed": seed,
@@ -114,9 +165,7 @@ def harness_fingerprint(
     }
 
 
-def held_summary(
-    out: Path, weights: dict[str, Any], fingerprint: dict[str, Any], confidence: float
-) -> dict[str, Any] | None:
+def held_summary(out: Path, weights: Row, fingerprint: Row, confidence: float) -> Row | None:
     """What a finished evaluation in `out` found; None where there is none yet.
 
     At another confidence its intervals are computed anew from its records.
@@ -126,13 +175,18 @@ def held_summary(
     held = read_summary(out)
     found = {key: held.get(key) for key in weights} | {"fingerprint": held["fingerprint"]}
     differing = sorted(different_keys(found, weights | {"fingerprint": fingerprint}))
+    if differing == ["fingerprint.grader_policy"]:
+        raise InputError(
+            f"{out}: was graded by policy {held['fingerprint']['grader_policy']}, and this version "
+            f"has {fingerprint['grader_policy']}; grade it anew by open-rs evaluate --regrade {out}"
+        )
     if differing:
         raise InputError(
             f"{out}: already holds another evaluation (different: {', '.join(differing[:5])}); "
             "remove that folder or write to another one"
         )
     if held["scores"]["pass@1"]["confidence"] != confidence:
-        rows, num_samples = read_records(out, held), held["num_samples"]
-        held["scores"] = scores_of(rows, num_samples=num_samples, confidence=confidence)
+        rows = [light(row, ()) for row in iter_records(out, held)]
+        held["scores"] = scores_of(rows, num_samples=held["num_samples"], confidence=confidence)
         write_json(out / SUMMARY, held)
     return held

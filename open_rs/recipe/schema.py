@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from open_rs.recipe.engines import EngineSpec, NativeEngineSpec
 from open_rs.recipe.filters import FilterSpec
 from open_rs.recipe.model import ModelRecipe
-from open_rs.recipe.rewards import AccuracyReward, FormatReward, RewardSpec
+from open_rs.recipe.rewards import AccuracyReward, FormatReward, RewardSpec, Script
 from open_rs.recipe.schedules import Schedule, SentinelRecipe
 from open_rs.recipe.section import Section
 from open_rs.recipe.sources import Source
@@ -183,6 +183,10 @@ class EvaluateRecipe(Section):
     )
     seed: int = Field(0, description="seed of the evaluation's samples, apart from training's")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
+    scripts: tuple[Script, ...] = Field(
+        ("latin",), min_length=1, description="expected; the share of letters in others is reported"
+    )
+    completion_ids: bool = Field(False, description="write the token ids into the records, too")
 
 
 class Recipe(Section):

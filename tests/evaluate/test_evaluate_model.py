@@ -11,10 +11,11 @@ from scripted_rollouts import Letters, ScriptedEngine
 from open_rs.errors import InputError
 from open_rs.evaluate.compare import compare
 from open_rs.evaluate.records import (
+    light,
     problems_hash,
     read_records,
     read_summary,
-    record_rows,
+    record_row,
     scores_of,
     shares_of,
     tally,
@@ -25,7 +26,7 @@ from open_rs.problems import Problem
 from open_rs.prompts import Prompter
 from open_rs.recipe import PromptRecipe
 from open_rs.rollout.graded import GradedSampler
-from open_rs.rollout.protocol import Rollout, RolloutGroup, SamplingParams
+from open_rs.rollout.protocol import Rollout, SamplingParams
 
 PARAMS = SamplingParams(max_completion_tokens=32, temperature=0.6, top_p=0.95)
 PROBLEMS = [
@@ -63,10 +64,11 @@ def test_summary_and_records(sampler: GradedSampler, tmp_path: Path) -> None:
     out = tmp_path / "test-000050"
     summary = run(sampler, out)
     assert json.loads((out / "summary.json").read_text()) == summary
-    # a: 3 of 4, b: 1 of 4; pass@2: 1 and 1 - C(3, 2) / C(4, 2) = 1/2; pass@4: 1 and 1
+    # a: 3 of 4, b: 1 of 4; pass@2: 1 and 1 - C(3, 2) / C(4, 2) = 1/2; pass@4: 1 and 1;
+    # maj@4: 1, and in b three answers have one vote each, one of them correct: 1/3
     scores = summary["scores"]
     assert {key: one["value"] for key, one in scores.items()} == pytest.approx(
-        {"pass@1": 0.5, "pass@2": 0.75, "pass@4": 1.0}, abs=1e-12
+        {"pass@1": 0.5, "pass@2": 0.75, "pass@4": 1.0, "maj@4": 2 / 3}, abs=1e-12
     )
     assert (scores["pass@1"]["n"], scores["pass@1"]["k"]) == (2, 4)
     assert (summary["num_problems"], summary["num_samples"], summary["too_long"]) == (2, 4, 1)
@@ -213,6 +215,8 @@ def test_the_fingerprint_names_what_moves_scores(sampler: GradedSampler, tmp_pat
         "dtype": None,
         "device": None,
         "grader_policy": POLICY_VERSION,
+        "template": sampler.prompter.template_hash,
+        "opens_think": False,
         "benchmark": "x",
     }
 
@@ -236,7 +240,8 @@ def test_problems_hash_ignores_order_and_sees_the_gold() -> None:
 def sample(problem: str, number: int, correct: bool | None, **changes: Any) -> dict[str, Any]:
     outcome = {True: "correct", False: "wrong", None: "timeout"}[correct]
     row = {"problem_id": problem, "sample": number, "correct": correct, "outcome": outcome}
-    return row | {"finish_reason": "stop", "num_tokens": 10} | changes
+    row |= {"finish_reason": "stop", "num_tokens": 10, "completion": "fine", "extracted": "1"}
+    return light(row | changes, ("latin",))
 
 
 def test_undecided_samples_are_left_out_and_counted() -> None:
@@ -246,7 +251,7 @@ def test_undecided_samples_are_left_out_and_counted() -> None:
         sample("b", 0, False, outcome="no_answer", finish_reason="length", num_tokens=30),
         sample("b", 1, True),
         sample("c", 0, None),
-        sample("c", 1, None),
+        sample("c", 1, None, completion="ja да"),
     ]
     counts = tally(rows)
     assert counts.problem_ids == ["a", "b", "c"]
@@ -260,7 +265,10 @@ def test_undecided_samples_are_left_out_and_counted() -> None:
             "truncated_frac": 1 / 6,
             "no_answer_frac": 1 / 6,
             "undecided_frac": 0.5,
+            "other_script_frac": 0.5 / 6,  # ja, and in another script as many letters
             "mean_tokens": 80 / 6,
+            "tokens_per_problem": 80 / 3,
+            "usd": None,
         }
     )
 
@@ -270,7 +278,7 @@ def test_a_sample_that_could_not_be_judged_has_no_verdict_in_its_record() -> Non
         Rollout([1, 2, 3], [0.0] * 3, "text", "length", number, grade=Grade(outcome, "4", 0.1))
         for number, outcome in enumerate(OUTCOMES)
     ]
-    rows = record_rows([RolloutGroup(PROBLEMS[0], [1], rollouts)], seed=3, policy_version="9")
+    rows = [record_row("a", one, seed=3, policy_version="9") for one in rollouts]
     assert {row["outcome"]: row["correct"] for row in rows} == {
         "correct": True,
         "wrong": False,
