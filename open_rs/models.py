@@ -190,16 +190,6 @@ def check_context(
         )
 
 
-def local_model(recipe: ModelRecipe, path: str) -> ModelRecipe:
-    """The same device and dtype for another model, such as a checkpoint of the run; for the
-    recipe's own path its own revision, so that a base is scored as it was trained from.
-    """
-    changes: dict[str, Any] = {"path": path, "lora": None}
-    if path != recipe.path:
-        changes["revision"] = None
-    return recipe.model_copy(update=changes)
-
-
 def model_hash(recipe: ModelRecipe) -> str:
     """What identifies the weights: a hash of the folder's content, or hub id and revision."""
     found = folder_hash(recipe.path)

@@ -64,7 +64,7 @@ def evaluate_benchmark(recipe: Recipe, model: str, benchmark: str, out: Path) ->
 def sample_and_score(
     recipe: Recipe, problems: list[Problem], model: str, step: int, out: Path
 ) -> dict[str, Any]:
-    from open_rs.models import local_model, model_hash
+    from open_rs.models import model_hash
     from open_rs.rollout.build import evaluation_params, open_sampler
 
     with open_sampler(recipe, path=model) as sampler:
@@ -79,5 +79,5 @@ def sample_and_score(
             model=model,
             step=step,
             confidence=recipe.evaluate.confidence,
-            model_sha256=model_hash(local_model(recipe.model, model)),
+            model_sha256=model_hash(recipe.model.at(model)),
         )

@@ -94,6 +94,14 @@ class OpenAIEngineSpec(Section):
         """Dollars per million (prompt tokens, completion tokens)."""
         return self.usd_per_million_prompt_tokens, self.usd_per_million_completion_tokens
 
+    def resolved(self, model_path: str) -> Self:
+        """With the mode that "auto" stands for where the recipe's model is `model_path`."""
+        if self.mode != "auto":
+            return self
+        return self.model_copy(
+            update={"mode": "completions" if model_path == self.model else "chat"}
+        )
+
     def shaping(self) -> dict[str, Any]:
         """The settings that can change a completion. Not the address: a server that is started
         again elsewhere serves the same model.

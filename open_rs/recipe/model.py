@@ -1,6 +1,6 @@
 """The model and its adapters."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -35,3 +35,12 @@ class ModelRecipe(Section):
     device: str = Field("auto", description="auto: CUDA where there is one, else CPU")
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     lora: LoraRecipe | None = Field(None, description="train adapters instead of all weights")
+
+    def at(self, path: str) -> Self:
+        """The same device and dtype for another model, such as a checkpoint of the run; for the
+        recipe's own path its own revision, so that a base is scored as it was trained from.
+        """
+        changes: dict[str, Any] = {"path": path, "lora": None}
+        if path != self.path:
+            changes["revision"] = None
+        return self.model_copy(update=changes)

@@ -1,47 +1,79 @@
 """From a recipe to what draws graded completions, for curation, training and evaluation alike."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import torch
+from typing import Any, assert_never
 
 from open_rs.errors import InputError
 from open_rs.grade import Grader
-from open_rs.models import load_model, load_tokenizer, local_model
 from open_rs.problems import Problem, load_problems
-from open_rs.prompts import Prompter
-from open_rs.recipe import Recipe
+from open_rs.prompts import Prompter, ServerPrompter
+from open_rs.recipe import ModelRecipe, NativeEngineSpec, OpenAIEngineSpec, Recipe
 from open_rs.rollout.graded import GradedSampler
-from open_rs.rollout.native import NativeEngine
-from open_rs.rollout.protocol import Prompt, SamplingParams
+from open_rs.rollout.protocol import Engine, Prompt, SamplingParams
 from open_rs.runs import RunFolder, training_source
 
 
 @contextmanager
 def open_sampler(
-    recipe: Recipe, *, model: Any = None, path: str | None = None
+    recipe: Recipe, *, model: Any = None, path: str | None = None, spent_usd: float = 0.0
 ) -> Iterator[GradedSampler]:
     """Engine, prompts and grader of `recipe`; the grader's workers end with the context.
 
     Samples from `model` where one is given, else from the folder or id `path`, else from the
-    recipe's model. This is also where the recipe's `threads` take effect, for every stage.
+    recipe's model; an endpoint serves a model of its own, and `path` names the tokenizer of its
+    prompts. `spent_usd` is what an earlier start of the same work has cost. torch is loaded only
+    for models and tokenizers.
     """
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
-    source = recipe.model if path is None else local_model(recipe.model, path)
-    tokenizer = load_tokenizer(source)
-    prompter = Prompter(tokenizer, recipe.prompt)
-    engine = NativeEngine(
-        load_model(source) if model is None else model,
-        tokenizer,
-        max_slots=recipe.rollout.max_slots,
-    )
+    source = recipe.model if path is None else recipe.model.at(path)
+    match recipe.rollout.engine:
+        case NativeEngineSpec():
+            engine, prompter = native_engine(recipe, source, model)
+        case OpenAIEngineSpec() as spec:
+            if model is not None:
+                raise InputError(
+                    'rollout.engine: an endpoint cannot be trained; set type = "native"'
+                )
+            engine, prompter = endpoint_engine(recipe, source, spec, spent_usd)
+        case _ as unknown:
+            assert_never(unknown)
     grade = recipe.grade
     with Grader(
         workers=grade.workers, timeout_s=grade.timeout_s, unboxed_numbers=grade.unboxed_numbers
     ) as grader:
         yield GradedSampler(engine, grader, prompter)
+
+
+def native_engine(recipe: Recipe, source: ModelRecipe, model: Any) -> tuple[Engine, Prompter]:
+    """The embedded engine. This is also where the recipe's `threads` take effect."""
+    import torch
+
+    from open_rs.models import load_model, load_tokenizer
+    from open_rs.rollout.native import NativeEngine
+
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    tokenizer = load_tokenizer(source)
+    module = load_model(source) if model is None else model
+    engine = NativeEngine(module, tokenizer, max_slots=recipe.rollout.max_slots)
+    return engine, Prompter(tokenizer, recipe.prompt)
+
+
+def endpoint_engine(
+    recipe: Recipe, source: ModelRecipe, spec: OpenAIEngineSpec, spent_usd: float
+) -> tuple[Engine, Prompter]:
+    """An endpoint, asked in the mode that its settings and `source` come down to."""
+    from open_rs.rollout.endpoint import EndpointEngine
+
+    spec = spec.resolved(source.path)
+    engine = EndpointEngine(spec, spent_usd=spent_usd)
+    if spec.mode == "chat":
+        return engine, ServerPrompter(recipe.prompt, opens_think=spec.opens_think)
+    from open_rs.models import load_tokenizer
+
+    return engine, Prompter(load_tokenizer(source), recipe.prompt)
 
 
 def training_prompts(

@@ -12,7 +12,7 @@ import torch
 from open_rs.errors import GuardStop
 from open_rs.evaluate.records import is_finished, total_tokens
 from open_rs.evaluate.run import evaluate_model
-from open_rs.models import local_model, model_hash
+from open_rs.models import model_hash
 from open_rs.recipe import Recipe
 from open_rs.rollout.build import evaluation_params, training_params
 from open_rs.rollout.protocol import Rollout, RolloutGroup
@@ -247,7 +247,7 @@ def validate(training: Training, view: TrainView) -> None:
             model=weights,
             step=step,
             confidence=recipe.evaluate.confidence,
-            model_sha256=model_hash(local_model(recipe.model, weights)),
+            model_sha256=model_hash(recipe.model.at(weights)),
         )
         figures["tokens"] = 0 if held else total_tokens(summary)
     found = summary["scores"]["pass@1"]
