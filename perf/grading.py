@@ -27,7 +27,7 @@ from hostile_answers import GOLDS, hostile_answers  # noqa: E402
 from labelled_pairs import Pair, layout, pairs  # noqa: E402
 
 from open_rs.grade import OUTCOMES, Grader  # noqa: E402
-from open_rs.grade.exact import readable  # noqa: E402
+from open_rs.grade.readings import readable  # noqa: E402
 
 DATA = Path(os.environ.get("OPEN_RS_DATA", ROOT.parent / "shared" / "data"))
 WORKERS = 2

@@ -15,6 +15,7 @@ FUNCTIONS = frozenset(
     ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh",
      "ln", "log", "exp")
 )  # fmt: skip
+_OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 OPENING_COMMANDS = frozenset(
     (r"\frac", r"\sqrt", r"\pi", r"\binom", r"\dbinom", r"\tbinom", r"\lfloor", r"\lceil",
      r"\infty", r"\imath")
@@ -79,7 +80,7 @@ class Atoms:
                 return ("const", text) if text in "ei" else ("sym", text)
             return words_tree(text)
         if kind == "sym":
-            return ("const", text) if text in "ei" else ("sym", text)
+            return self.letter(text)
         if kind == "env":
             return self.matrix(text)
         if kind == "op" and text in "({[|":
@@ -91,6 +92,27 @@ class Atoms:
         if kind == "cmd":
             return self.command(text[1:])
         raise Unreadable(f"{text!r} not expected")
+
+    def letter(self, name: str) -> Tree:
+        """A constant, a symbol, or the value f(x) of a function."""
+        if name in "fgh" and self.peek() == ("op", "(") and self.is_application(name):
+            self.at += 1
+            inside = self.bracketed("(")
+            return ("apply", name, *(inside[3:] if inside[0] == "tuple" else (inside,)))
+        return ("const", name) if name in "ei" else ("sym", name)
+
+    def is_application(self, name: str) -> bool:
+        """Whether the brackets behind f, g or h hold an argument: f takes any, g and h (often a
+        fall, a height) one without a sum: g(2x) is a value of g, g(x - h) a product.
+        """
+        depth = 0
+        for kind, text in self.tokens[self.at + 1 :]:
+            if depth == 0 and text == ")":
+                return True
+            if name != "f" and depth == 0 and text in "+-" and kind == "op":
+                return False
+            depth += (text in "({[") - (text in ")}]") if kind == "op" else 0
+        return False
 
     def money(self, currency: str) -> Tree:
         """$5 million per hour: the sign stands before the amount."""
@@ -174,6 +196,8 @@ class Atoms:
             inside = self.plain_argument()
         if inside[0] == "tuple":
             raise Unreadable("a function of several arguments")
+        if name in _OF_ANGLES:
+            inside = _in_radians(inside)
         tree: Tree = ("call", name, inside) if base is None else ("call", name, inside, base)
         return tree if exponent is None else ("^", tree, exponent)
 
@@ -229,3 +253,10 @@ class Atoms:
     def starts_factor(self) -> bool:
         """Whether the next token starts a factor."""
         raise NotImplementedError
+
+
+def _in_radians(angle: Tree) -> Tree:
+    """The argument of a trigonometric function, x degrees as x * pi / 180."""
+    if angle[0] == "unit" and angle[2] == "degree":
+        return ("/", ("*", angle[1], ("const", "pi")), ("num", Fraction(180)))
+    return tuple(_in_radians(part) if isinstance(part, tuple) else part for part in angle)

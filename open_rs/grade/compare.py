@@ -77,6 +77,8 @@ def _is_name(tree: Tree) -> bool:
         return all(_is_name(part) for part in tree[1:])
     if tree[0] == "tuple":
         return all(_is_name(part) for part in tree[3:])
+    if tree[0] == "apply":
+        return True
     return tree[0] in ("sym", "text", "const") or tree[0] == "list"
 
 
@@ -285,7 +287,7 @@ def beyond_reach(gold: Tree, answer: Tree) -> bool:
 
 
 def _has_symbol(tree: Tree) -> bool:
-    return tree[0] == "sym" or any(
+    return tree[0] in ("sym", "apply") or any(
         _has_symbol(part) for part in tree[1:] if isinstance(part, tuple)
     )
 

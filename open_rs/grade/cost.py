@@ -158,7 +158,7 @@ def _is_symbolic(tree: Tree) -> bool:
     """Whether the tree is no number that an algebra system would work out exactly: it holds a
     symbol, or a root or pi.
     """
-    if tree[0] in ("sym", "const", "inf"):
+    if tree[0] in ("sym", "const", "inf", "apply"):
         return True
     if tree[0] == "call" and tree[1] not in ("binom", "abs", "floor", "ceil"):
         return True

@@ -1,13 +1,12 @@
 """Verdicts that need no algebra system: given at once in the calling process, in microseconds."""
 
 import re
-from functools import lru_cache
 from typing import Literal
 
 from open_rs.grade.compare import same
 from open_rs.grade.cost import size
-from open_rs.grade.normalise import normalise
-from open_rs.grade.reader import Tree, Unreadable, read
+from open_rs.grade.reader import Tree
+from open_rs.grade.readings import read_pair, readable
 from open_rs.grade.tokens import MAX_WORDS, is_words
 from open_rs.grade.types import Outcome
 from open_rs.grade.values import exact_value
@@ -42,10 +41,9 @@ def exact_verdict(gold: str, answer: str) -> Verdict:
 
 
 def _verdict_of_read(gold: str, answer: str) -> Verdict:
-    gold_text, gold_tree = readable(gold)
-    if says_nothing(gold_text, gold_tree):
+    if says_nothing(*readable(gold)):
         return "bad_gold"
-    answer_text, answer_tree = _read(answer)
+    (gold_text, gold_tree), (answer_text, answer_tree) = read_pair(gold, answer)
     if gold_tree is not None and gold_text == answer_text:
         return "correct"
     if gold_tree is None or answer_tree is None:
@@ -54,20 +52,6 @@ def _verdict_of_read(gold: str, answer: str) -> Verdict:
     if verdict is not None:
         return "correct" if verdict else "wrong"
     return "unknown" if size(gold_tree).affordable and size(answer_tree).affordable else "unsafe"
-
-
-@lru_cache(maxsize=20_000)
-def readable(gold: str) -> tuple[str, Tree | None]:
-    """Normalised text and tree of a gold, kept, since a gold is asked for again and again."""
-    return _read(gold)
-
-
-def _read(text: str) -> tuple[str, Tree | None]:
-    text = normalise(text)
-    try:
-        return text, read(text)
-    except Unreadable:
-        return text, None
 
 
 _NO_ANSWER = re.compile(

@@ -6,9 +6,10 @@ from typing import Any
 from math_verify import LatexExtractionConfig, parse, verify
 
 from open_rs.grade.compare import same
-from open_rs.grade.exact import looks_cheap, readable
+from open_rs.grade.exact import looks_cheap
 from open_rs.grade.latex import Unwritable, latex
 from open_rs.grade.reader import Tree
+from open_rs.grade.readings import read_pair
 from open_rs.grade.types import Outcome
 
 # The guard is the kill of the process, so math-verify's own SIGALRM timeouts are off, and with them
@@ -25,8 +26,7 @@ def judge(gold: str, answer: str) -> Outcome:
     """The policy of compare.py with math-verify as its algebra; math-verify alone where one side is
     beyond our reader.
     """
-    gold_text, gold_tree = readable(gold)
-    answer_text, answer_tree = readable(answer)
+    (gold_text, gold_tree), (answer_text, answer_tree) = read_pair(gold, answer)
     if gold_tree is not None and answer_tree is not None:
         verdict = same(gold_tree, answer_tree, ask=_equal_expressions)
         if verdict is not None:

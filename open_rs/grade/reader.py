@@ -3,7 +3,8 @@
 A tree is a tuple: its kind, then its parts.
     ("num", Fraction)  ("sym", name)  ("const", name)  ("text", words)  ("inf",)
     ("+", a, b, ...)  ("*", a, b, ...)  ("/", a, b)  ("neg", a)  ("^", a, b)  ("!", a)  ("pm", a, b)
-    ("call", name, a, ...)  ("base", digits, base)  ("unit", a, name)  ("pct", a)
+    ("call", name, a, ...)  ("apply", name, a, ...)  ("base", digits, base)
+    ("unit", a, name)  ("pct", a)
     ("list", a, ...)  ("set", a, ...)  ("tuple", open, close, a, ...)  ("union", a, ...)
     ("matrix", row, ...) with rows ("row", a, ...)  ("chain", a, sign, b, sign, c, ...)
     ("ratio", a, b, ...)  ("approx", a)
@@ -26,7 +27,7 @@ from open_rs.grade.tokens import (
     tokens,
     words_tree,
 )
-from open_rs.grade.units import factor, is_unit_text, unit_name
+from open_rs.grade.units import factor, is_unit_power, is_unit_text, unit_name
 
 __all__ = ["Tree", "Unreadable", "read"]
 
@@ -55,7 +56,10 @@ def read(text: str) -> Tree:
 
 def _marked(match: re.Match[str]) -> str:
     """Words behind a number in \\text{}, letters that are symbols as they are."""
-    return rf"\text{{{match.group(1)}}}" if is_unit_text(match.group(1)) else match.group()
+    space, words = match.groups()
+    words = words.replace("{", "").replace("}", "")
+    is_unit = is_unit_power(words, apart=bool(space)) if "^" in words else is_unit_text(words)
+    return rf"\text{{{words}}}" if is_unit else match.group()
 
 
 def _height(tree: Tree) -> int:

@@ -74,7 +74,7 @@ def is_rational_function(tree: Tree) -> bool:
         return True
     if kind == "^":
         return is_rational_function(tree[1]) and integer_exponent(tree[2]) is not None
-    if kind in ("+", "*", "/", "neg", "unit"):
+    if kind in ("+", "*", "/", "neg", "unit", "apply"):  # f is any function
         return all(is_rational_function(part) for part in tree[1:] if isinstance(part, tuple))
     return exact_value(tree) is not None
 
@@ -106,7 +106,7 @@ def _modular(tree: Tree) -> int:
         return _symbol_residue(tree) if value is None else _residue(value)
     if tree == ("const", "i"):
         return IMAGINARY
-    if kind in ("sym", "const"):
+    if kind in ("sym", "const", "apply"):
         return _symbol_residue(tree)
     raise NoValue
 
@@ -124,7 +124,7 @@ def _symbol_residue(tree: Tree) -> int:
 
 def _shape(tree: Tree) -> tuple[object, ...]:
     """The tree with each rational part replaced by its residue."""
-    if tree[0] in ("call", "^", "!"):
+    if tree[0] in ("call", "apply", "^", "!"):
         parts = (_modular(part) if isinstance(part, tuple) else part for part in tree[1:])
         return (tree[0], *parts)
     return tree

@@ -25,7 +25,10 @@ _TOKEN = re.compile(
 _REPEATING = re.compile(r"(\d*\.\d*)(?:\\[a-z]+[\s{]*|\()(\d+)\D*")
 _WORD = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _SHORT_WORDS = frozenset({"yes", "no", "true", "false", "none", "odd", "even", "both", "neither"})
-TRAILING_WORDS = re.compile(r"(?<=[\d})%])\s*([A-Za-z]{2,}(?:[ ./-]+[A-Za-z]+)*)$")
+_POWER = r"(?:\^(?:\{-?\d\}|-?\d))?"
+TRAILING_WORDS = re.compile(
+    rf"(?<=[\d}})%])(\s*)([A-Za-z]{{2,}}{_POWER}(?:[ ./-]+[A-Za-z]+{_POWER})*)$"
+)
 LETTERS = re.compile(r"[A-Z]{2,}")  # a sequence of choices, a word: no product
 CHOICE = re.compile(r"\(?([A-Z])[).]?")
 
@@ -37,7 +40,8 @@ def is_words(text: str) -> bool:
     words = [word for word in text.split() if word not in ("and", "or")]
     if len(words) == 1 and words[0].lower() in _SHORT_WORDS:
         return True
-    return any(len(word) >= 4 or (len(words) > 1 and len(word) >= 3) for word in words)
+    parts = [part for word in words for part in word.split("-")]  # ab-cd is a difference
+    return any(len(part) >= 4 or (len(words) > 1 and len(part) >= 3) for part in parts)
 
 
 _NUMBER_WORDS = {

@@ -51,6 +51,7 @@ _MULTIPLES = {
     "W": (Fraction(1000), "g m^2 per s^3"), "Pa": (Fraction(1000), "g per m s^2"),
     "Hz": (Fraction(1), "per s"), "penny": (Fraction(1, 100), "lb"),  # "pound" is one word
 }  # fmt: skip
+_LENGTHS = frozenset(("mm", "cm", "km", "in", "ft", "yd", "mi"))
 _MONEY = frozenset(("dollar", "cent", "euro", "yen", "rupee"))
 _UNITS = {*_SYMBOLS, *_NAMES.values(), "mi", "per"} - {"unit"}
 _FACTORS = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9,
@@ -109,6 +110,13 @@ def is_unit_text(words: str) -> bool:
         return True
     parts = words.split()
     return any(len(part) >= 4 or (len(parts) > 1 and len(part) >= 3) for part in parts)
+
+
+def is_unit_power(words: str, *, apart: bool) -> bool:
+    """Whether letters with a power, such as cm^2 or kg m/s^2, are a unit: 3ms^2 written together
+    is a product.
+    """
+    return known(unit_name(words)) and (apart or words.partition("^")[0] in _LENGTHS)
 
 
 @lru_cache(maxsize=2_000)

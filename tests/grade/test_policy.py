@@ -81,6 +81,19 @@ SAME = [
     (r"864 \mbox{ inches}^2", "864 square inches"), (r"864 \mbox{ inches}^2", "6 square feet"),
     ("1 m", "1 m"), ("100 cm", r"1\text{ m}"), ("2 hours", "120 minutes"),
     (r"5\text{ units}^2", "5"), ("90°", "90"),
+    # degrees in functions, applications, letters as units, an index i
+    (r"\sin 30^\circ", r"\sin\frac{\pi}{6}"),
+    (r"\sin x^\circ", r"\sin\left(\frac{\pi x}{180}\right)"), ("f(x)", "f(x)"),
+    ("f(x+1)", "f(1+x)"), ("f(4-x)", "f(-x+4)"), ("2f(x)", "f(x)+f(x)"), ("h(r+2)", "hr+2h"),
+    ("g(x-y)", "gx-gy"), ("a(b+c)", "ab+ac"), ("x(x+1)", "x^2+x"), ("2x", "f(x)=2x"),
+    ("f(x)=2x", "f(x) = x+x"), ("f(n)=n", "n"), ("f(x)^2", "f(x)f(x)"), ("5g", r"5\text{ g}"),
+    ("5g", "5 grams"), ("3h", r"3\text{ hours}"), ("6 m^2", r"6\text{ m}^2"),
+    (r"6\text{ m}^2", "6 m^2"), ("12", "12 m"), ("9.8", "9.8 m/s^2"),
+    (r"9.8\text{ m/s}^2", "9.8m/s^2"), ("9.8", r"9.8 \frac{m}{s^2}"), ("100", "100 ft^2"),
+    ("100 ft^2", r"100\text{ square feet}"), ("100", "100 cm^2"), ("100cm^2", "100"),
+    ("5", "5 N"), ("10 N", "10 newtons"), (r"\frac{37}{4} m", r"\frac{37}{4}\text{ m}"),
+    ("2 g h", "2gh"), ("3", "3 km/h"), ("12 kg", "12"), ("12", "12 kg m^2/s^2"),
+    ("5 m", "500 cm"), ("i=3", "3"), ("f(i)=2i", "2i"),
 ]  # fmt: skip
 
 DIFFERENT = [
@@ -109,6 +122,12 @@ DIFFERENT = [
     (r"2 \text{ euros}", r"\$2"), (r"80\text{ cents}", "0.8"),
     (r"9.8\text{ m/s}^2", r"9.8\,\frac{\text{m}}{\text{s}}"), ("20°C", "20°F"),
     ("2 hours", "120"),
+    # degrees in functions, applications, letters as units, an index i
+    (r"\sin 30", r"\sin 30^\circ"), (r"\sin 31^\circ", r"\frac12"), (r"\sin x^\circ", r"\sin x"),
+    ("f(2)", "2f"), ("f(x)", "xf"), ("f(x)", "f(y)"), ("f(2)", "f(3)"), ("f(2)", "2"),
+    ("g(2)", "2g"), ("f(x,y)", "f(y,x)"), ("5g", "5"), ("3h", "3"), (r"6\text{ m}^2", "6m"),
+    ("12", "12m"), ("12", "12 x"), ("12 m", "12"), ("2m", "2n"), ("2x", "2 m"), ("m", "5 m"),
+    ("12", "12 m + 1"),
 ]  # fmt: skip
 
 
