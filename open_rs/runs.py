@@ -2,6 +2,7 @@
 last line.
 """
 
+import errno
 import gzip
 import hashlib
 import json
@@ -94,6 +95,7 @@ def open_run(path: Path, recipe: Recipe) -> RunFolder:
                 "give another name or --out, or remove the folder"
             )
         run.plan.unlink(missing_ok=True)
+    make_folder(path)
     write_json(run.recipe, resolved)
     return run
 
@@ -123,6 +125,24 @@ def different_keys(left: Any, right: Any, prefix: str = "") -> Iterator[str]:
         yield prefix
 
 
+def make_folder(path: Path) -> None:
+    """A folder that only its owner can enter (0700, less what the umask takes), which hides all
+    that lies in it. Folders above it are made in the usual mode; one that exists keeps its own.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """What to tell of a file or folder that cannot be written."""
+    return InputError(
+        f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
+    )
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write whole or not at all: a temporary neighbour, fsync, rename."""
     write_chunks(path, [content])
@@ -142,18 +162,21 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
         except BaseException:  # an interrupt, too, leaves nothing behind
             temporary.unlink(missing_ok=True)
             raise
+        fsync_path(path.parent)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
-        ) from error
-    fsync_path(path.parent)
+        raise unwritable(path, error) from error
 
 
 def fsync_path(path: Path) -> None:
-    """Make what a file holds, or a rename inside a folder, survive a power cut."""
+    """Make what a file holds, or a rename inside a folder, survive a power cut. Some file systems
+    have no fsync of folders (EINVAL): their renames are as durable as they make them.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
     finally:
         os.close(descriptor)
 

@@ -268,7 +268,7 @@ def test_open_run_names_a_key_that_the_held_recipe_lacks(tmp_path):
 
 def test_open_run_at_a_file(tmp_path):
     (tmp_path / "a").write_text("")
-    with pytest.raises(InputError, match=r"a.recipe.json: cannot be written"):
+    with pytest.raises(InputError, match=r"a: cannot be written"):
         open_run(tmp_path / "a", Recipe())
 
 

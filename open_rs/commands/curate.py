@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from open_rs.commands.shared import Json, Out, Overrides, RecipeArg, open_recipe, show
 
 if TYPE_CHECKING:
@@ -10,10 +12,14 @@ if TYPE_CHECKING:
 
 
 def curate(
-    recipe_path: RecipeArg, overrides: Overrides = None, out: Out = None, as_json: Json = False
+    context: typer.Context,
+    recipe_path: RecipeArg,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Raw rows in, a training set out, with a reason for every row that was dropped."""
-    recipe, run = open_recipe(recipe_path, overrides, out)
+    recipe, run = open_recipe(context, recipe_path, overrides, out)
     summary = curate_stage(recipe, run)
     show(summary, as_json, funnel_text(summary, run))
 

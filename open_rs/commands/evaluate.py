@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from open_rs.commands.compare import comparison_text
-from open_rs.commands.shared import Json, existing_run, show
+from open_rs.commands.shared import Json, be_the_writer, existing_run, show
 from open_rs.errors import InputError
 
 
 def evaluate(
+    context: typer.Context,
     target: Annotated[str, typer.Argument(help="a run folder, or a model folder or id")],
     benchmark: Annotated[
         str | None, typer.Option("--benchmark", help="problem file to score a model on")
@@ -37,6 +38,7 @@ def evaluate(
                 "its own recipe"
             )
         run = existing_run(Path(target))
+        be_the_writer(context, run.path)
         comparison = evaluate_run(run)
         show(comparison, as_json, comparison_text(comparison))
         return
@@ -53,6 +55,7 @@ def evaluate(
     )
     if out is None:
         raise InputError("--out is missing; name a folder for the records")
+    be_the_writer(context, out)
     summary = evaluate_benchmark(recipe, target, benchmark, out)
     show(summary, as_json, scores_text(summary))
 

@@ -32,19 +32,29 @@ def show(result: Any, as_json: bool, text: str) -> None:
     print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else text)
 
 
-def open_folder(recipe: "Recipe", out: Path | None) -> "RunFolder":
+def open_folder(context: typer.Context, recipe: "Recipe", out: Path | None) -> "RunFolder":
+    """The run folder of `recipe`, to write to until the command ends."""
     from open_rs.runs import open_run
 
-    return open_run(out or Path("runs") / recipe.name, recipe)
+    path = out or Path("runs") / recipe.name
+    be_the_writer(context, path)
+    return open_run(path, recipe)
 
 
 def open_recipe(
-    path: Path, overrides: list[str] | None, out: Path | None
+    context: typer.Context, path: Path, overrides: list[str] | None, out: Path | None
 ) -> tuple["Recipe", "RunFolder"]:
     from open_rs.recipe import load_recipe
 
     recipe = load_recipe(path, overrides or [])
-    return recipe, open_folder(recipe, out)
+    return recipe, open_folder(context, recipe, out)
+
+
+def be_the_writer(context: typer.Context, folder: Path) -> None:
+    """Keep other writers out of `folder` until the command ends."""
+    from open_rs.lock import lock_folder
+
+    context.with_resource(lock_folder(folder))
 
 
 def existing_run(path: Path) -> "RunFolder":

@@ -12,6 +12,7 @@ from open_rs.commands.shared import (
     Out,
     Overrides,
     RecipeArg,
+    be_the_writer,
     existing_run,
     open_folder,
     open_recipe,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 
 def quickstart(
+    context: typer.Context,
     overrides: Overrides = None,
     out: Out = None,
     as_json: Json = False,
@@ -34,21 +36,26 @@ def quickstart(
     from open_rs.recipe import load_recipe, shipped_recipe
 
     recipe = load_recipe(shipped_recipe("quickstart"), overrides or [])
-    run = open_folder(recipe, out)
+    run = open_folder(context, recipe, out)
     run_stages(recipe, run)
     finish(run, as_json)
 
 
 def plan(
-    recipe_path: RecipeArg, overrides: Overrides = None, out: Out = None, as_json: Json = False
+    context: typer.Context,
+    recipe_path: RecipeArg,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
 ) -> None:
     """What the recipe will cost on this machine, from a probe of a few seconds."""
-    recipe, run = open_recipe(recipe_path, overrides, out)
+    recipe, run = open_recipe(context, recipe_path, overrides, out)
     made = plan_stage(recipe, run)
     show(made, as_json, plan_text(made))
 
 
 def train(
+    context: typer.Context,
     recipe_path: Annotated[Path | None, typer.Argument(help="a recipe (.toml)")] = None,
     overrides: Overrides = None,
     out: Out = None,
@@ -58,7 +65,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train by GRPO. The plan is printed first; held-out scores come every evaluate.every steps."""
-    recipe, run = recipe_to_train(recipe_path, overrides, out, resume)
+    recipe, run = recipe_to_train(context, recipe_path, overrides, out, resume)
     if recipe.sources:
         curate_stage(recipe, run)
     if resume is None:
@@ -71,7 +78,11 @@ def train(
 
 
 def recipe_to_train(
-    path: Path | None, overrides: list[str] | None, out: Path | None, resume: Path | None
+    context: typer.Context,
+    path: Path | None,
+    overrides: list[str] | None,
+    out: Path | None,
+    resume: Path | None,
 ) -> tuple["Recipe", "RunFolder"]:
     """A new run of a recipe, or one to go on with; a run is never started afresh in silence."""
     from open_rs.recipe import load_recipe
@@ -80,10 +91,11 @@ def recipe_to_train(
         if path is not None or out is not None:
             raise InputError("--resume takes the recipe of the run: give no recipe and no --out")
         run = existing_run(resume)
+        be_the_writer(context, run.path)
         return load_recipe(run.recipe), run
     if path is None:
         raise InputError("name a recipe to train, or a run to go on with by --resume")
-    recipe, run = open_recipe(path, overrides, out)
+    recipe, run = open_recipe(context, path, overrides, out)
     if run.metrics.exists():
         raise InputError(
             f"{run.path}: this run was started already; go on with open-rs train --resume "

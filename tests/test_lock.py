@@ -1,0 +1,171 @@
+"""One writer to a folder: real processes, killed for real, other hosts, systems without locks."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from open_rs.errors import InputError
+from open_rs.lock import LOCK, OWNER, life_of, lock_folder
+
+HOLDS = (
+    "import os, sys\nfrom pathlib import Path\nfrom open_rs.lock import lock_folder\n"
+    "with lock_folder(Path(sys.argv[1])):\n"
+    "    print(os.getpid(), flush=True)\n"
+    "    sys.stdin.read()\n"
+)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds tmp_path/run until its stdin ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path / "run")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == f"{process.pid}\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def owner_of(folder):
+    return json.loads((folder / OWNER).read_text())
+
+
+def test_a_second_writer_is_refused_with_the_owner_named(holder, tmp_path):
+    run = tmp_path / "run"
+    owner = owner_of(run)
+    assert (owner["pid"], owner["host"]) == (holder.pid, os.uname().nodename)
+    with pytest.raises(InputError) as refused, lock_folder(run):
+        pass
+    sentence = str(refused.value)
+    assert f"process {holder.pid} on {owner['host']}, since {owner['started']}" in sentence
+    assert "wait for it, end it, or give another --out" in sentence
+    assert owner_of(run) == owner  # whom it refuses leaves all as it was
+    holder.communicate("")
+    with lock_folder(run):
+        assert owner_of(run)["pid"] == os.getpid()
+
+
+def test_a_killed_owner_is_recognised_and_its_folder_taken_over_aloud(holder, tmp_path, capsys):
+    run = tmp_path / "run"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    left = owner_of(run)
+    assert left["pid"] == holder.pid
+    with lock_folder(run):
+        assert owner_of(run)["pid"] == os.getpid()
+    said = capsys.readouterr().err
+    assert f"taken over from process {holder.pid} on {left['host']}" in said
+
+
+def test_an_owner_that_ends_leaves_no_name(tmp_path, capsys):
+    with pytest.raises(KeyError), lock_folder(tmp_path / "run"):
+        raise KeyError
+    assert [file.name for file in (tmp_path / "run").iterdir()] == [LOCK]
+    with lock_folder(tmp_path / "run"):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_what_another_host_left_is_refused_with_the_cure(tmp_path):
+    with lock_folder(tmp_path):
+        ours = owner_of(tmp_path)
+    (tmp_path / OWNER).write_text(json.dumps({**ours, "host": "another-host"}))
+    with pytest.raises(InputError) as refused, lock_folder(tmp_path):
+        pass
+    assert "on another-host, since" in str(refused.value)
+    assert f"remove {tmp_path / OWNER}" in str(refused.value)
+    (tmp_path / OWNER).unlink()  # the cure
+    with lock_folder(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("torn", ["", "{", "[]", '{"pid": 1}', "\ud800"])
+def test_a_torn_name_is_nobody(tmp_path, torn):
+    (tmp_path / OWNER).write_text(torn, errors="surrogatepass")
+    with lock_folder(tmp_path):
+        assert owner_of(tmp_path)["pid"] == os.getpid()
+
+
+def test_a_later_process_with_the_same_number_is_another_one(tmp_path, capsys):
+    with lock_folder(tmp_path):
+        ours = owner_of(tmp_path)
+    assert ours["life"] == life_of(os.getpid())
+    (tmp_path / OWNER).write_text(json.dumps({**ours, "life": "an earlier boot 17"}))
+    with lock_folder(tmp_path):
+        assert "taken over" in capsys.readouterr().err
+
+
+def test_life_of_a_process():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    life = life_of(process.pid)
+    assert life is not None and life != life_of(os.getpid()) and life == life_of(process.pid)
+    process.communicate(b"\n")
+    assert life_of(process.pid) is None
+
+
+# --- a file system without locks ---
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def no_locks(request, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_without_locks_the_name_keeps_others_out(no_locks, tmp_path):
+    with (
+        lock_folder(tmp_path),
+        pytest.raises(InputError, match=f"process {os.getpid()} on .*, writes there"),
+        lock_folder(tmp_path),
+    ):
+        pass
+    with lock_folder(tmp_path):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_without_locks_a_killed_owner_is_recognised_too(no_locks, holder, tmp_path, capsys):
+    run = tmp_path / "run"
+    (run / LOCK).unlink()  # here the holder had no lock but its name
+    with pytest.raises(InputError, match="writes there"), lock_folder(run):
+        pass
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with lock_folder(run):
+        assert f"taken over from process {holder.pid}" in capsys.readouterr().err
+
+
+# --- the folder ---
+
+
+def test_a_new_folder_is_private_and_an_old_one_keeps_its_mode(tmp_path):
+    old = os.umask(0o022)
+    try:
+        with lock_folder(tmp_path / "runs" / "one"):
+            pass
+        (tmp_path / "shared").mkdir(mode=0o755)
+        with lock_folder(tmp_path / "shared"):
+            pass
+    finally:
+        os.umask(old)
+    modes = [Path(tmp_path, one).stat().st_mode & 0o777 for one in ("runs", "runs/one", "shared")]
+    assert modes == [0o755, 0o700, 0o755]
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match="cannot be written"), lock_folder(folder):
+            pass
