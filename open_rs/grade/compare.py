@@ -8,6 +8,13 @@ from fractions import Fraction
 
 from open_rs.grade.cost import log10_at_least, size
 from open_rs.grade.equality import same_value
+from open_rs.grade.names import (
+    has_symbol,
+    in_order_of_names,
+    meanings_of_answer,
+    meanings_of_gold,
+    without_names,
+)
 from open_rs.grade.reader import Tree
 from open_rs.grade.units import ratio
 from open_rs.grade.values import exact_value, floating_value
@@ -29,7 +36,11 @@ def same(gold: Tree, answer: Tree, ask: Ask = unknown) -> bool | None:
     """
     if gold == answer:
         return True
-    gold, answer = _without_names(gold, answer)
+    if (orders := in_order_of_names(gold, answer)) is not None:
+        return _any(same(*pair, ask) for pair in orders)
+    if (values := _rounded(gold, answer, ask)) is not None:
+        return _any(same(*pair, ask) for pair in values)
+    gold, answer = without_names(gold, answer)
     gold, answer = _plus_minus(gold), _plus_minus(answer)
     if gold == answer:
         return True
@@ -49,37 +60,16 @@ def same(gold: Tree, answer: Tree, ask: Ask = unknown) -> bool | None:
 _COLLECTIONS = ("list", "set", "tuple", "union", "matrix", "ratio", "row")
 
 
-# ---- x = 5 and 5 ----
-
-
-def _without_names(gold: Tree, answer: Tree) -> tuple[Tree, Tree]:
-    """x = 5 against 5, and x \\in S against S: the name is left out. Of a chain a = b = c the last
-    member counts. Where both have one, the names have to agree (x = 5 is not y = 5).
+def _rounded(gold: Tree, answer: Tree, ask: Ask) -> list[tuple[Tree, Tree]] | None:
+    """The pairs of values of which one has to agree where a side gives a value in several ways, as
+    in 2/3 \\approx 0.67; None where none does.
     """
-    gold_is, answer_is = _is_equation(gold), _is_equation(answer)
-    if gold_is and answer_is:
-        same_name = len(gold) == len(answer) == 4 and gold[1] == answer[1]
-        return (gold[3], answer[3]) if same_name and _is_name(gold[1]) else (gold, answer)
-    if answer_is and gold[0] != "chain":
-        return gold, answer[-1]
-    if gold_is and answer[0] != "chain" and _is_name(gold[1]):
-        return gold[-1], answer
-    return gold, answer
-
-
-def _is_equation(tree: Tree) -> bool:
-    return tree[0] == "chain" and all(sign in ("=", "in", "~") for sign in tree[2::2])
-
-
-def _is_name(tree: Tree) -> bool:
-    """x, x_1, f(x), P(X = 1) and the like: symbols and nothing else."""
-    if tree[0] == "*":
-        return all(_is_name(part) for part in tree[1:])
-    if tree[0] == "tuple":
-        return all(_is_name(part) for part in tree[3:])
-    if tree[0] == "apply":
-        return True
-    return tree[0] in ("sym", "text", "const") or tree[0] == "list"
+    golds, answers = meanings_of_gold(gold), meanings_of_answer(answer)
+    if golds == [gold] and answers == [answer]:
+        return None
+    if len(answers) > 1 and _rounds_to(answers[1][1], answers[0], ask) is not True:
+        answers = answers[1:]  # 2 \\approx 3 says 3
+    return [(one, other) for one in golds for other in answers]
 
 
 def _plus_minus(tree: Tree) -> Tree:
@@ -281,15 +271,9 @@ def beyond_reach(gold: Tree, answer: Tree) -> bool:
         bound = log10_at_least(huge)
         if bound is not None and bound > 400 and size(ordinary).affordable:
             value = floating_value(ordinary, 1)
-            if value is not None and abs(value[0]) < 1e300 and not _has_symbol(ordinary):
+            if value is not None and abs(value[0]) < 1e300 and not has_symbol(ordinary):
                 return True
     return False
-
-
-def _has_symbol(tree: Tree) -> bool:
-    return tree[0] in ("sym", "apply") or any(
-        _has_symbol(part) for part in tree[1:] if isinstance(part, tuple)
-    )
 
 
 def _unit(tree: Tree) -> tuple[str, Tree]:
@@ -345,7 +329,7 @@ def _rounds_to(stated: Tree, answer: Tree, ask: Ask) -> bool | None:
         return False
     answer = _times(answer, times)
     gold, value = exact_value(stated), floating_value(answer, 1)
-    if gold is None or value is None or _has_symbol(answer):
+    if gold is None or value is None or has_symbol(answer):
         return same(stated, answer, ask)
     half = Fraction(1, 2 * _decimal_scale(gold)) * (1 + Fraction(1, 10**9))
     real, imaginary = Fraction(value[0].real), Fraction(value[0].imag)
