@@ -88,7 +88,7 @@ class Reply:
 class Request:
     path: str
     body: dict[str, Any]
-    headers: dict[str, str]
+    headers: dict[str, str]  # names in lower case
     time: float
 
 
@@ -110,13 +110,13 @@ def scripted_server(script: Script, model: str = "some/model") -> Iterator[Scrip
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # headers and body in one packet: no wait for an acknowledgement
 
         def do_POST(self) -> None:
             nonlocal under_way
             raw = self.rfile.read(int(self.headers["Content-Length"]))
-            request = Request(
-                self.path, json.loads(raw), dict(self.headers.items()), time.monotonic()
-            )
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            request = Request(self.path, json.loads(raw), headers, time.monotonic())
             with lock:
                 before = len(server.requests)
                 server.requests.append(request)
@@ -145,7 +145,7 @@ def scripted_server(script: Script, model: str = "some/model") -> Iterator[Scrip
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     listener.daemon_threads = True
     server = ScriptedServer(f"http://127.0.0.1:{listener.server_address[1]}/v1", model)
-    thread = threading.Thread(target=listener.serve_forever, daemon=True)
+    thread = threading.Thread(target=listener.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server
