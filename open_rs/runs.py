@@ -190,11 +190,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """JSON Lines; gzipped if the name ends in .gz, without a time: same rows, same bytes."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
-    write_bytes(
-        path, gzip.compress(text, compresslevel=5, mtime=0) if path.suffix == ".gz" else text
-    )
+    """JSON Lines, one row in memory at a time; gzipped, all of them, if the name ends in .gz,
+    without a time: same rows, same bytes.
+    """
+    lines = (json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n" for row in rows)
+    if path.suffix == ".gz":
+        write_bytes(path, gzip.compress(b"".join(lines), compresslevel=5, mtime=0))
+    else:
+        write_chunks(path, lines)
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:

@@ -1,27 +1,35 @@
 """What decides the output of a curation: settings, files, the grader, the model that is asked."""
 
-import sys
-from pathlib import Path
+from __future__ import annotations
 
-from open_rs.curate.stages import Row, Stage
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from open_rs.curate.stages import Row
 from open_rs.errors import InputError
 from open_rs.plugins import load_function
 from open_rs.recipe import Recipe, Source
+from open_rs.rows import files_of
 from open_rs.runs import sha256
 
+if TYPE_CHECKING:
+    from open_rs.curate.rounds import NamedStage
 
-def curation_inputs(recipe: Recipe, stages: list[tuple[str, Stage, object]]) -> Row:
-    """Everything that decides what comes out; inputs.json. An expected count decides nothing."""
+
+def curation_inputs(recipe: Recipe, stages: Sequence[NamedStage]) -> Row:
+    """Everything that decides what comes out, for inputs.json; an expected count does not."""
     dumped = recipe.model_dump(mode="json")
     inputs: Row = {
-        "sources": dumped["sources"],
-        "filters": [{key: one[key] for key in one if key != "expect"} for one in dumped["filters"]],
-        "files": {},
+        name: [{key: one[key] for key in one if key != "expect"} for one in dumped[name]]
+        for name in ("sources", "filters")
     }
+    inputs["files"] = {}
     for source in recipe.sources:
         inputs["files"] |= source_hashes(source)
-    for _, stage, spec in stages:
-        for section, values in stage.inputs(spec, recipe).items():
+    for one in stages:
+        for section, values in one.stage.inputs(one.spec, recipe).items():
             inputs.setdefault(section, {}).update(values)
     return inputs
 
@@ -39,16 +47,14 @@ def held_out_source(recipe: Recipe, name: str) -> Source:
 
 
 def source_hashes(source: Source) -> dict[str, str]:
-    """{name: SHA-256} of each file that a source reads, and of the file of a task of the user's."""
-    if source.task is not None and ":" in source.task:
-        return function_hash(source.task)
+    """{name: SHA-256} of each file that a source reads, and of the user's functions in it."""
+    hashes: dict[str, str] = {}
+    for function in (source.task or "", source.answer_from):
+        if ":" in function:
+            hashes |= function_hash(function)
     if source.path is None:
-        return {}
-    path = Path(source.path)
-    file = path / "problems.jsonl" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"{file}: no such file; check the path in the recipe")
-    return {source.path: sha256(file)}
+        return hashes
+    return hashes | {str(file): sha256(file) for file in files_of(source.path)}
 
 
 def function_hash(name: str) -> dict[str, str]:

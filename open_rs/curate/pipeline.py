@@ -1,39 +1,39 @@
-"""`curate`: the filters of a recipe in their order, and the folder that they leave."""
+"""`curate`: the rounds of a recipe over chunks of rows, alone, in shards, and after a kill."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from open_rs.console import say
-from open_rs.curate.filter_stages import STAGES
+from open_rs.console import progress, say
+from open_rs.curate.card import data_card
+from open_rs.curate.funnel import Funnel, dropped_by
 from open_rs.curate.inputs import curation_inputs
-from open_rs.curate.output import CuratedFolder
-from open_rs.curate.stages import (
-    Drop,
-    LocalStage,
-    ModelStage,
-    Note,
-    OpenSampler,
-    Row,
-    Samplers,
-    Setting,
-    Stage,
-    Verdict,
+from open_rs.curate.output import CuratedFolder, refuse_repeated
+from open_rs.curate.reading import read_rows
+from open_rs.curate.rounds import (
+    Prepared,
+    Round,
+    ask_model,
+    decide_round,
+    judge_chunk,
+    rounds_of,
+    stages_of,
 )
+from open_rs.curate.stages import ModelStage, OpenSampler, Row, Samplers, Setting
+from open_rs.curate.store import CHUNK_ROWS, Index
+from open_rs.curate.worker import Workers
 from open_rs.errors import InputError
-from open_rs.problems import Problem, load_problems, problem_id
 from open_rs.recipe import Recipe
-from open_rs.recipe.filters import PromptLimitFilter
-from open_rs.runs import read_log, write_jsonl
+from open_rs.runs import different_keys, read_json, write_json
 
 if TYPE_CHECKING:
     from open_rs.rollout.graded import GradedSampler
+
+Shard = tuple[int, int]  # number, from 1, and how many there are
+MERGE = (0, 1)  # the shard that has no chunks
 
 
 def curate(
@@ -41,38 +41,94 @@ def curate(
     out: Path,
     *,
     open_sampler: OpenSampler | None = None,
+    workers: int = 1,
+    chunk_rows: int = CHUNK_ROWS,
 ) -> Row:
     """Curate the sources of `recipe` into the folder `out`; returns the summary that it writes.
 
     `open_sampler` (the recipe's model where none is given) is entered where a filter asks a model;
-    without such a filter no model is loaded. A whole output of the same inputs is reused; an output
-    is written whole or not at all.
+    without such a filter no model is loaded. `workers` processes judge rows by themselves; neither
+    they nor `chunk_rows` change a byte. A whole output of the same inputs is reused; one that a
+    kill broke off is gone on with; an output of other inputs is refused.
     """
-    if not recipe.sources:
-        raise InputError("sources is empty; add [[sources]] with path, hub or task to the recipe")
-    folder = CuratedFolder(out)
-    stages = stages_of(recipe)
-    inputs = curation_inputs(recipe, stages)
-    done = folder.finished(inputs)
-    if done is not None:
-        say(f"curate: {folder.problems} is complete: {done['kept']} of {done['input']} rows kept")
-        return done
-    funnel = Funnel(*read_sources(recipe))
-    samplers = Samplers(open_sampler or model_sampler)
-    setting = Setting(recipe, out, samplers=samplers)
-    try:
-        for name, stage, spec in stages:
+    with Curation(recipe, out, open_sampler, workers, chunk_rows) as run:
+        done = run.begin()
+        if done is not None:
+            return done
+        index = run.read()
+        funnel = Funnel(index, recipe)
+        chunks = range(len(index.chunks))
+        funnel.count_read(run.work, chunks)
+        for round_ in run.rounds:
             if not funnel.kept:
                 break
-            funnel.apply(name, run_stage(stage, funnel.kept, spec, setting))
-    finally:
-        samplers.close()
-    refuse_unusable(funnel)
-    for _, stage, _ in stages:
-        if isinstance(stage, ModelStage) and stage.journal is not None:
-            tidy_journal(out, stage.journal)
-    folder.write(funnel.kept, funnel.manifest(), funnel.summary(), inputs)
-    return funnel.summary()
+            run.judge(round_, chunks)
+            run.close_round(round_, index, chunks)
+            funnel.count_round(run.work, round_, chunks)
+        return run.finish(funnel)
+
+
+def curate_shard(
+    recipe: Recipe,
+    out: Path,
+    shard: Shard,
+    *,
+    open_sampler: OpenSampler | None = None,
+    workers: int = 1,
+    chunk_rows: int = CHUNK_ROWS,
+) -> Row:
+    """This shard's part, up to the next filter that needs the rows of all shards; returns
+    {"round", "rounds", "finished"}: the round up to which its part is done.
+    """
+    with Curation(recipe, out, open_sampler, workers, chunk_rows, shard) as run:
+        done = run.begin()
+        if done is not None:
+            return _progress(run, run.rounds[-1], finished=True)
+        index = run.read()
+        chunks = [number for number in range(len(index.chunks)) if run.mine(number)]
+        for round_ in run.rounds:
+            run.judge(round_, chunks)
+            if round_.waits_for_all and not run.work.decided(round_.number).exists():
+                return _progress(run, round_)
+            run.close_round(round_, index, chunks)
+        return _progress(run, run.rounds[-1])
+
+
+def merge_shards(recipe: Recipe, out: Path, *, chunk_rows: int = CHUNK_ROWS) -> Row:
+    """Decide what needs the rows of all shards. After the last round, the summary of the output
+    that it writes; before, {"round", "rounds", "finished"}: the round that the shards do next.
+    """
+    run = Curation(recipe, out, None, 1, chunk_rows, MERGE)
+    done = run.begin()
+    if done is not None:
+        return done
+    if not run.work.index.exists():
+        raise InputError(f"{out}: no shard has run; give --shard 1/N first")
+    index = run.work.read_index()
+    funnel = Funnel(index, recipe)
+    chunks = range(len(index.chunks))
+    decided_now = False
+    for round_ in run.rounds:
+        missing = [number for number in chunks if not run.is_done(round_, number)]
+        if missing and decided_now:
+            return _progress(run, round_)
+        if missing:
+            raise InputError(
+                f"{out}: round {round_.number} of {len(run.rounds)} is not done for "
+                f"{len(missing)} of {len(chunks)} chunks (such as {missing[0]}); run the shards "
+                "again, then --merge"
+            )
+        if round_.waits_for_all and not run.work.decided(round_.number).exists():
+            run.close_round(round_, index, chunks)
+            decided_now = True
+        if round_.number == 1:
+            funnel.count_read(run.work, chunks)
+        funnel.count_round(run.work, round_, chunks)
+    return run.finish(funnel)
+
+
+def _progress(run: Curation, round_: Round, *, finished: bool = False) -> Row:
+    return {"round": round_.number, "rounds": len(run.rounds), "finished": finished}
 
 
 def model_sampler(recipe: Recipe) -> AbstractContextManager[GradedSampler]:
@@ -81,152 +137,124 @@ def model_sampler(recipe: Recipe) -> AbstractContextManager[GradedSampler]:
     return open_sampler(recipe)
 
 
-def read_sources(recipe: Recipe) -> tuple[list[Problem], dict[str, int]]:
-    """The raw rows of all sources in order, and how many came from each.
+class Curation:
+    """What the three ways of curating have in common."""
 
-    Where one id stands for different problems (two files that both count from 0), all of these get
-    their content hash as id, so that an id names one problem throughout the output.
-    """
-    problems: list[Problem] = []
-    counts: Counter[str] = Counter()
-    for source in recipe.sources:
-        rows = load_problems(source, raw=True)
-        problems += rows
-        counts[source.label] += len(rows)
-    contents: dict[str, set[tuple[str, str]]] = {}
-    for one in problems:
-        contents.setdefault(one.id, set()).add((one.problem, one.answer))
-    return [
-        replace(one, id=problem_id(one.problem, one.answer)) if len(contents[one.id]) > 1 else one
-        for one in problems
-    ], dict(counts)
-
-
-def tidy_journal(folder: Path, name: str) -> None:
-    """Put the answers of all shards together, in an order that is not that of asking."""
-    parts = sorted(folder.glob(f"{name}*.jsonl"))
-    rows = {json.dumps(row, sort_keys=True): row for part in parts for row in read_log(part)}
-    if rows:
-        write_jsonl(folder / f"{name}.jsonl", [rows[key] for key in sorted(rows)])
-    for part in parts:
-        if part.name != f"{name}.jsonl":
-            part.unlink()
-
-
-PROMPT_LIMIT = "prompt_limit"  # the stage that drops prompts over prompt.max_prompt_tokens
-
-
-class Funnel:
-    """All input rows, those still in, and why each other one left."""
-
-    def __init__(self, problems: Sequence[Problem], sources: dict[str, int]) -> None:
-        self.problems = problems
-        self.sources = sources
-        self.dropped: dict[int, tuple[str, Drop]] = {}  # by input row: filter and drop
-        self.notes: dict[int, list[str]] = {}
-        self.stages: list[Row] = []
-
-    @property
-    def kept(self) -> list[Problem]:
-        return [one for row, one in enumerate(self.problems) if row not in self.dropped]
-
-    def apply(self, name: str, verdicts: Sequence[Verdict]) -> None:
-        """Take out the rows of `kept` that have a `Drop` in `verdicts`."""
-        rows = [row for row in range(len(self.problems)) if row not in self.dropped]
-        reasons: Counter[str] = Counter()
-        noted: Counter[str] = Counter()
-        for row, verdict in zip(rows, verdicts, strict=True):
-            if isinstance(verdict, Note):
-                noted[verdict.reason] += 1
-                self.notes.setdefault(row, []).append(f"{name}: {verdict}")
-            elif verdict is not None:
-                self.dropped[row] = (name, verdict)
-                reasons[verdict.reason] += 1
-        dropped = reasons.total()
-        kept = len(rows) - dropped
-        self.stages.append(
-            {
-                "filter": name,
-                "input": len(rows),
-                "dropped": dropped,
-                "kept": kept,
-                "reasons": dict(reasons.most_common()),
-                "noted": dict(noted.most_common()),
-            }
-        )
-        say(f"curate: {name}: {len(rows)} -> {kept}" + _reasons_text(reasons))
-
-    def manifest(self) -> list[Row]:
-        """One row per input row, in order."""
-        rows: list[Row] = []
-        for number, problem in enumerate(self.problems):
-            name, drop = self.dropped.get(number, (None, None))
-            rows.append(
-                {
-                    "id": problem.id,
-                    "source": problem.source,
-                    "kept": drop is None,
-                    "filter": name,
-                    "reason": None if drop is None else drop.reason,
-                    "detail": None if drop is None else drop.detail,
-                    "note": "; ".join(self.notes.get(number, [])) or None,
-                }
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        open_sampler: OpenSampler | None,
+        workers: int,
+        chunk_rows: int,
+        shard: Shard = (1, 1),
+    ) -> None:
+        if not recipe.sources:
+            raise InputError(
+                "sources is empty; add [[sources]] with path, hub or task to the recipe"
             )
-        return rows
+        self.recipe = recipe
+        self.folder = CuratedFolder(out)
+        self.work = self.folder.work
+        self.shard = shard
+        self.workers = workers
+        self.chunk_rows = chunk_rows
+        self.stages = stages_of(recipe)
+        self.rounds = rounds_of(self.stages)
+        self.inputs = curation_inputs(recipe, self.stages)
+        self._samplers = Samplers(open_sampler or model_sampler)
 
-    def summary(self) -> Row:
-        return {
-            "input": len(self.problems),
-            "kept": len(self.problems) - len(self.dropped),
-            "funnel": self.stages,
-            "sources": self.sources,
-            "too_long": sum(name == PROMPT_LIMIT for name, _ in self.dropped.values()),
-        }
+    def __enter__(self) -> Curation:
+        return self
 
+    def __exit__(self, *raised: object) -> None:
+        self._samplers.close()
 
-def _reasons_text(reasons: Counter[str]) -> str:
-    listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(5))
-    return f" ({listed})" if listed else ""
+    def mine(self, chunk: int) -> bool:
+        number, shards = self.shard
+        return chunk % shards == number - 1
 
+    def begin(self) -> Row | None:
+        """The summary of a whole output of the same inputs; else the work area is made ready."""
+        done = self.folder.finished(self.inputs)
+        if done is not None:
+            self.folder.remove_work()
+            say(
+                f"curate: {self.folder.problems} is complete: {done['kept']} of {done['input']} "
+                "rows kept"
+            )
+            return done
+        ours = {"inputs": self.inputs, "chunk_rows": self.chunk_rows}
+        if self.work.inputs.exists():
+            held = read_json(self.work.inputs)
+            if held == ours:
+                return None
+            differing = ", ".join(sorted(different_keys(held, ours))[:5])
+            if self.shard != (1, 1):
+                raise InputError(
+                    f"{self.folder.path}: other shards work on other inputs here (different: "
+                    f"{differing}); give all shards the same recipe, or another folder"
+                )
+            say(f"curate: unfinished work on other inputs is removed (different: {differing})")
+        self.folder.remove_work()
+        write_json(self.work.recipe, self.recipe.model_dump(mode="json"))
+        write_json(self.work.inputs, ours)
+        return None
 
-def stages_of(recipe: Recipe) -> list[tuple[str, Stage, Any]]:
-    """(name, stage, settings) of each filter in turn. The prompt limit comes before the first pass
-    rate where the recipe puts it nowhere.
-    """
-    specs: list[Any] = list(recipe.filters)
-    kinds = [one.type for one in specs]
-    if "pass_rate" in kinds and PROMPT_LIMIT not in kinds:
-        specs.insert(kinds.index("pass_rate"), PromptLimitFilter())
-    return [(getattr(one, "function", one.type), STAGES[one.type], one) for one in specs]
+    def read(self) -> Index:
+        return read_rows(self.work, self.recipe, self.chunk_rows, self.mine)
 
+    def judge(self, round_: Round, chunks: Sequence[int]) -> None:
+        """The local filters of a round, and the features that its global filter wants."""
+        todo = [one for one in chunks if not self.work.local(round_.number, one).exists()]
+        if not todo:
+            return
+        rounds = self.rounds[: round_.number]
+        if len(todo) == 1 or self.workers == 1:
+            with Prepared(Setting(self.recipe, self.folder.path)) as prepared:
+                for number in todo:
+                    judge_chunk(self.work, rounds, number, prepared)
+            return
+        title = f"round {round_.number} of {len(self.rounds)}, chunks"
+        with (
+            progress(title, len(todo)) as advance,
+            Workers(min(self.workers, len(todo)), self.folder.path) as workers,
+        ):
+            workers.judge(round_.number, todo, lambda _: advance(1))
 
-def run_stage(stage: Stage, problems: list[Problem], spec: Any, setting: Setting) -> list[Verdict]:
-    """What a filter says about each problem."""
-    with ExitStack() as stack:
-        if isinstance(stage, ModelStage):
-            return stack.enter_context(stage.open(spec, setting))(problems)
-        prepared = []
-        if stage.prepare is not None:
-            prepared.append(stack.enter_context(stage.prepare(spec, setting)))
-        if isinstance(stage, LocalStage):
-            return stage.judge(problems, spec, *prepared)
-        features = stage.features(problems, spec, *prepared)
-        return stage.decide(features, lambda rows: [problems[row] for row in rows], spec)
+    def close_round(self, round_: Round, index: Index, chunks: Sequence[int]) -> None:
+        """What closes a round: a global filter over all chunks, or a model over these."""
+        rounds = self.rounds[: round_.number]
+        if round_.waits_for_all:
+            if not self.work.decided(round_.number).exists():
+                decide_round(self.work, rounds, index)
+        elif round_.closing is not None:
+            setting = Setting(self.recipe, self.folder.path, self.shard, self._samplers)
+            ask_model(self.work, rounds, chunks, setting)
 
+    def is_done(self, round_: Round, number: int) -> bool:
+        """Whether a chunk is judged in a round, by the model that closes it too."""
+        if not self.work.local(round_.number, number).exists():
+            return False
+        asks = round_.closing is not None and not round_.waits_for_all
+        return not asks or self.work.closing(round_.number, number).exists()
 
-def refuse_unusable(funnel: Funnel) -> None:
-    """Nothing left, or one id twice, which every later stage refuses."""
-    if not funnel.kept:
-        stages = ", ".join(
-            f"{stage['filter']} {stage['dropped']}" for stage in funnel.stages if stage["dropped"]
-        )
-        raise InputError(
-            f"filters: no problem is left of {len(funnel.problems)} (dropped by {stages}); "
-            "loosen these filters or add sources"
-        )
-    repeated = [id_ for id_, times in Counter(one.id for one in funnel.kept).items() if times > 1]
-    if repeated:
-        raise InputError(
-            f"filters: {len(repeated)} problems are kept more than once (such as {repeated[0]}); "
-            'add { type = "exact_duplicates" } to filters'
-        )
+    def finish(self, funnel: Funnel) -> Row:
+        """The output, whole, and no work area any more."""
+        try:
+            if not funnel.kept:
+                raise InputError(
+                    f"filters: no problem is left of {funnel.index.rows} (dropped by "
+                    f"{dropped_by(funnel.stages)}); loosen these filters or add sources"
+                )
+            refuse_repeated(self.work, self.rounds, funnel.index)
+        except InputError:  # other filters are needed, so this work is of no use
+            self.folder.remove_work()
+            raise
+        for one in self.stages:
+            if isinstance(one.stage, ModelStage) and one.stage.journal is not None:
+                self.folder.tidy_journal(one.stage.journal)
+        summary = funnel.summary()
+        card = data_card(self.recipe, summary, funnel.index.sources, self.inputs)
+        self.folder.write(self.rounds, funnel.index, summary, self.inputs, card)
+        return summary

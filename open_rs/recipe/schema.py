@@ -35,6 +35,14 @@ class PromptRecipe(Section):
         return self
 
 
+class CurateRecipe(Section):
+    """What is expected of curation; `sources` and `filters` say what it does."""
+
+    expect: int | None = Field(
+        None, ge=0, description="problems that a paper says are left: compared, never enforced"
+    )
+
+
 class DataRecipe(Section):
     """The sets that training and evaluation read. `open-rs curate` writes the first of them."""
 
@@ -162,8 +170,27 @@ class TrainRecipe(Section):
     save_every: int = Field(
         50, ge=1, description="steps between checkpoints; the last step is always saved"
     )
+    keep_last: int | None = Field(
+        None, ge=1, description="newest checkpoints that are kept; without it, all"
+    )
+    keep_every: int | None = Field(
+        None, ge=1, description="checkpoints of multiples of this step are kept as well"
+    )
+    rehearse: bool | None = Field(
+        None, description="try the largest micro-batch before the first step; without it, on CUDA"
+    )
     max_nonfinite_steps: int = Field(
         5, ge=1, description="stop after so many steps in a row without a finite gradient"
+    )
+
+
+class BudgetRecipe(Section):
+    """What a run may cost, over all its starts: it saves and stops before a cap is passed."""
+
+    hours: float | None = Field(None, gt=0, description="cap on the hours that the device is held")
+    usd: float | None = Field(None, gt=0, description="cap on the cost in dollars")
+    usd_per_hour: float | None = Field(
+        None, gt=0, description="price of the device; without it, the table's where it is known"
     )
 
 
@@ -203,6 +230,7 @@ class Recipe(Section):
     prompt: PromptRecipe = PromptRecipe()
     sources: tuple[Source, ...] = Field((), description="raw problems that curate reads")
     filters: tuple[FilterSpec, ...] = Field((), description="what curate applies, in this order")
+    curate: CurateRecipe = CurateRecipe()
     data: DataRecipe = DataRecipe()
     rollout: RolloutRecipe = RolloutRecipe()
     grade: GradeRecipe = GradeRecipe()
@@ -211,6 +239,7 @@ class Recipe(Section):
     )
     loss: LossRecipe = LossRecipe()
     train: TrainRecipe = TrainRecipe()
+    budget: BudgetRecipe = BudgetRecipe()
     schedules: tuple[Schedule, ...] = Field(
         (), description="settings that change by step, or when a trigger fires"
     )

@@ -8,15 +8,21 @@ from curation_stand_ins import Killed, ScriptedEngine, sampler_of
 from open_rs.curate import CuratedFolder, curate
 from open_rs.curate.filters import PassRate
 from open_rs.curate.pass_rates import pass_rate_of
+from open_rs.problems import problem_id
 from open_rs.recipe import recipe_from_dict
 from open_rs.rollout.protocol import SamplingParams
 
 NUM_SAMPLES = 4
+NUMBERS = {problem_id("ab" * (n + 1), str(n + 10)): n for n in range(5)}  # of the five problems
+
+
+def numbers_of(rows, key="problem_id"):
+    return [NUMBERS[row[key]] for row in rows]
 
 
 def solves(problem, sample):
     """Problem n is solved by n of its four samples; the others say another number or nothing."""
-    if sample < int(problem.id):
+    if sample < NUMBERS[problem.id]:
         return f"\\boxed{{{problem.answer}}}"
     return "\\boxed{77}" if sample % 2 else "no idea"
 
@@ -24,10 +30,7 @@ def solves(problem, sample):
 def make_recipe(tmp_path, **changes):
     rows = tmp_path / "rows.jsonl"
     if not rows.exists():
-        lines = [
-            json.dumps({"id": str(n), "problem": "ab" * (n + 1), "answer": str(n + 10)})
-            for n in range(5)
-        ]
+        lines = [json.dumps({"problem": "ab" * (n + 1), "answer": str(n + 10)}) for n in range(5)]
         rows.write_text("\n".join(lines), encoding="utf-8")
     return recipe_from_dict(
         {
@@ -54,19 +57,21 @@ def test_counts_reasons_and_what_the_engine_was_asked(tmp_path):
     engine = ScriptedEngine(solves)
     summary = curate(make_recipe(tmp_path), tmp_path / "out", open_sampler=sampler_of(engine))
     folder = CuratedFolder(tmp_path / "out")
-    assert [row["id"] for row in rows_of(folder.problems)] == ["1", "2", "3"]
+    assert numbers_of(rows_of(folder.problems), "id") == [1, 2, 3]
     assert summary["funnel"][-1]["reasons"] == {
         "pass rate not above 0": 1,
         "pass rate not below 1": 1,
     }
     rates = rows_of(folder.pass_rates)
-    assert [(row["problem_id"], row["correct"]) for row in rates] == [
-        ("0", 0), ("1", 1), ("2", 2), ("3", 3), ("4", 4),
+    assert sorted((NUMBERS[row["problem_id"]], row["correct"]) for row in rates) == [
+        (0, 0), (1, 1), (2, 2), (3, 3), (4, 4),
     ]  # fmt: skip
     assert {(row["decided"], row["num_samples"]) for row in rates} == {(4, 4)}
     params = SamplingParams(max_completion_tokens=99, temperature=0.7, top_p=0.9, top_k=5)
     assert engine.calls == [{"params": params, "seed": 3, "step": -1}]
-    assert sorted(engine.asked) == [(str(n), sample) for n in range(5) for sample in range(4)]
+    assert sorted((NUMBERS[id_], sample) for id_, sample in engine.asked) == [
+        (n, sample) for n in range(5) for sample in range(4)
+    ]
 
 
 def test_prompts_over_the_limit_are_dropped_before_sampling(tmp_path):
@@ -83,8 +88,9 @@ def test_prompts_over_the_limit_are_dropped_before_sampling(tmp_path):
         "kept": 3,
         "reasons": {"prompt over 7 tokens": 2},
         "noted": {},
+        "expected": None,
     }
-    assert {id_ for id_, _ in engine.asked} == {"0", "1", "2"}
+    assert {NUMBERS[id_] for id_, _ in engine.asked} == {0, 1, 2}
     assert rows_of(CuratedFolder(out).manifest)[3]["detail"] == "8 tokens"
 
 
@@ -117,8 +123,8 @@ def test_the_journal_survives_a_torn_line_and_other_thresholds_ask_nothing(tmp_p
     engine = ScriptedEngine(solves)
     wider = [{"type": "pass_rate", "num_samples": NUM_SAMPLES, "above": -1, "below": 0.6}]
     curate(make_recipe(tmp_path, filters=wider), out.path, open_sampler=sampler_of(engine))
-    assert {id_ for id_, _ in engine.asked} == {"4"}  # whose row was torn
-    assert [row["id"] for row in rows_of(out.problems)] == ["0", "1", "2"]
+    assert len({id_ for id_, _ in engine.asked}) == 1  # whose row was torn
+    assert numbers_of(rows_of(out.problems), "id") == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +143,7 @@ def test_rates_sampled_otherwise_are_not_used(tmp_path, changes):
     out.problems.unlink()
     engine = ScriptedEngine(solves)
     curate(make_recipe(tmp_path, **changes), out.path, open_sampler=sampler_of(engine))
-    assert {id_ for id_, _ in engine.asked} == {"0", "1", "2", "3", "4"}
+    assert {id_ for id_, _ in engine.asked} == set(NUMBERS)
 
 
 def test_slots_do_not_count_as_another_way_of_sampling(tmp_path):
@@ -159,9 +165,12 @@ def test_two_pass_rate_filters_keep_both_measurements(tmp_path):
     recipe = make_recipe(tmp_path, filters=filters)
     curate(recipe, out.path, open_sampler=sampler_of(ScriptedEngine(solves)))
     # Of two samples problem 0 solves 0, 1 solves 1, the others both
-    counts = [(r["problem_id"], r["correct"], r["num_samples"]) for r in rows_of(out.pass_rates)]
-    assert counts == [
-        ("0", 0, 2), ("0", 0, 4), ("1", 1, 2), ("1", 1, 4), ("2", 2, 2), ("3", 2, 2), ("4", 2, 2),
+    counts = [
+        (NUMBERS[row["problem_id"]], row["correct"], row["num_samples"])
+        for row in rows_of(out.pass_rates)
+    ]
+    assert sorted(counts) == [
+        (0, 0, 2), (0, 0, 4), (1, 1, 2), (1, 1, 4), (2, 2, 2), (3, 2, 2), (4, 2, 2),
     ]  # fmt: skip
 
 
