@@ -10,7 +10,7 @@ from torch import nn
 from open_rs.errors import InputError
 from open_rs.models import add_lora
 from open_rs.recipe import LoraRecipe
-from open_rs.train.logprobs import check_lm_head, completion_logprobs, head_logits
+from open_rs.train.logprobs import check_lm_head, completion_logprobs, head_logits, unwrap
 
 KINDS = {
     "qwen2": {},
@@ -120,6 +120,90 @@ def test_what_the_padding_holds_changes_nothing(kind):
     third, _ = completion_logprobs(model, *longer, temperature=1.0)
     assert torch.equal(first, second)
     torch.testing.assert_close(first, third, rtol=0, atol=1e-4)
+
+
+def grouped_batch():
+    """Rows of two prompts of 9 and 6 tokens, 3 and 2 completions: (ids, mask, completion mask)."""
+    generator = torch.Generator().manual_seed(3)
+    prompts = [torch.randint(0, VOCAB, (size,), generator=generator) for size in (9, 6)]
+    rows = [
+        (prompts[which], torch.randint(0, VOCAB, (size,), generator=generator))
+        for which, size in ((0, 7), (1, 1), (0, 2), (1, 8), (0, 5))
+    ]
+    sizes = torch.tensor([[len(prompt), len(completion)] for prompt, completion in rows])
+    ids = nn.utils.rnn.pad_sequence([torch.cat(row) for row in rows], batch_first=True)
+    place = torch.arange(ids.shape[1])
+    inside = place < sizes.sum(1, keepdim=True)
+    return ids, inside.long(), inside & (place >= sizes[:, :1])
+
+
+def tokens_fed(model):
+    """A list that gets the shape of every input of the decoder."""
+    fed = []
+    embed = unwrap(model).get_input_embeddings()
+    embed.register_forward_hook(lambda module, args, out: fed.append(tuple(args[0].shape)))
+    return fed
+
+
+def one_by_one(model, batch):
+    """Log-probs [5, 8] of the rows of `grouped_batch` in batches of one row: nothing is shared."""
+    found = torch.zeros(5, 8, dtype=torch.float64)
+    for row in range(5):
+        alone, _ = completion_logprobs(model, *(t[row : row + 1] for t in batch), temperature=0.7)
+        found[row, : alone.shape[1]] = alone[0]
+    return found
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("kind", ["qwen2", "llama", "cohere", "granite"])
+def test_a_prompt_that_rows_share_is_forwarded_once(kind, adapted):
+    model, batch = model_of(kind), grouped_batch()
+    if adapted:
+        model = add_lora(model, LoraRecipe(rank=2)).double()
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weight = torch.randn(5, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    expected = one_by_one(model, batch)
+    (expected * weight).sum().backward()
+    gradients = [parameter.grad.clone() for parameter in trained]
+    model.zero_grad()
+
+    fed = tokens_fed(model)
+    ours, _ = completion_logprobs(model, *batch, temperature=0.7)
+    (ours * weight).sum().backward()
+
+    # two heads of 9 - 1 and 6 - 1 tokens, then 5 rows of the last prompt token and up to 7 more;
+    # as whole rows it would have been 5 x 16 tokens
+    assert fed == [(2, 8), (5, 8)]
+    tolerance = ROUNDING.get(kind, 1e-10)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=tolerance)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        # norms work in float32 whatever the model, and here on sums over the rows of a prompt
+        assert (parameter.grad - gradient).norm() <= 1e-6 * gradient.norm()
+
+
+def test_models_that_cannot_share_a_prompt_forward_whole_rows():
+    batch = grouped_batch()
+    windowed = build_model("gemma2", **MIXED)
+    recomputed = model_of("qwen2").train()
+    recomputed.gradient_checkpointing_enable({"use_reentrant": False})
+    for model in (windowed, recomputed):
+        fed = tokens_fed(model)
+        completion_logprobs(model, *batch, temperature=0.7)
+        assert fed == [(5, 16)]
+
+
+def test_sharing_that_saves_nothing_is_left():
+    # two rows of one prompt of 2 tokens: a head of 1 and 2 x 38 tokens are 96 % of 2 x 40
+    ids = torch.randint(0, VOCAB, (2, 40), generator=torch.Generator().manual_seed(1))
+    ids[1, :2] = ids[0, :2]
+    completion = (torch.arange(40) >= 2).expand(2, -1)
+    model = model_of("qwen2")
+    fed = tokens_fed(model)
+    completion_logprobs(model, ids, torch.ones_like(ids), completion, temperature=1.0)
+    assert fed == [(2, 40)]
 
 
 class BigramModel(nn.Module):
