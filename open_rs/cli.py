@@ -4,6 +4,9 @@ Progress goes to stderr, the result to stdout. Exit status: 0 done; 1 ran and th
 2 the input was wrong; 3 stopped by a guard, resumable; 130 interrupted.
 """
 
+import sys
+import traceback
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -12,6 +15,7 @@ from open_rs import __version__
 from open_rs.commands import compare, curate, evaluate, grade, report, train
 from open_rs.commands.shared import stop
 from open_rs.errors import GuardStop, InputError
+from open_rs.text import redact
 
 app = typer.Typer(
     help="Reinforcement learning for small reasoning language models, on a budget, with results "
@@ -36,12 +40,20 @@ for command in COMMANDS:
 
 def main() -> None:
     """Run a command and turn its errors into one sentence and an exit status."""
+    sys.excepthook = without_keys
     try:
         app(standalone_mode=True)
     except InputError as error:
         stop(error, 2)
     except GuardStop as error:
         stop(error, 3)
+
+
+def without_keys(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """The traceback of a bug, without the keys and tokens that a library put into its message."""
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 @app.callback(invoke_without_command=True)

@@ -15,13 +15,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from open_rs.text import shown
+
 console = Console(stderr=True)
 PLAIN_EVERY_S = 30.0  # between two lines of progress where there is no terminal
 
 
 def say(text: str) -> None:
     """One plain line of progress."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(shown(text), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

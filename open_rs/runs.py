@@ -22,6 +22,7 @@ from typing import Any
 
 from open_rs.errors import InputError
 from open_rs.recipe import Recipe, Source
+from open_rs.text import redact_all
 
 
 @dataclass(frozen=True)
@@ -311,7 +312,11 @@ class Ledger:
 
 
 def log_event(run: RunFolder, event: str, step: int = 0, **details: Any) -> None:
-    append_jsonl(run.events, {"event": event, "step": step, "time": time.time(), **details})
+    """A line of the run's diary. What libraries and the user's functions say goes there without the
+    keys and tokens that it may repeat.
+    """
+    row = {"event": event, "step": step, "time": time.time(), **redact_all(details)}
+    append_jsonl(run.events, row)
 
 
 PACKAGES = ("open-rs", "torch", "transformers", "accelerate", "peft", "numpy", "math-verify")
@@ -330,7 +335,7 @@ def environment(device: str, data: dict[str, str], model_hash: str) -> dict[str,
         "git_commit": git_commit(),
         "data_sha256": data,
         "model_sha256": model_hash,
-        "command": sys.argv,
+        "command": redact_all(sys.argv),
     }
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from open_rs.errors import InputError
+from open_rs.text import shown
 
 if TYPE_CHECKING:
     from open_rs.recipe import Recipe
@@ -23,7 +24,7 @@ RunArg = Annotated[Path, typer.Argument(help="a run folder")]
 
 
 def stop(reason: object, status: int) -> NoReturn:
-    print(f"open-rs: {reason}", file=sys.stderr)
+    print(f"open-rs: {shown(str(reason))}", file=sys.stderr)
     raise SystemExit(status)
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from open_rs.errors import InputError
 from open_rs.recipe.schema import Recipe
+from open_rs.text import redact
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -102,9 +103,25 @@ def _toml_value(text: str) -> Any:
 def recipe_from_dict(settings: dict[str, Any], *, where: str = "recipe") -> Recipe:
     """Validate `settings`; the first thing that is wrong becomes one sentence."""
     try:
-        return Recipe.model_validate(settings)
+        recipe = Recipe.model_validate(settings)
     except ValidationError as error:
         raise InputError(f"{where}: {_sentence(error)}") from None
+    for key, value in _texts(recipe.model_dump(mode="json")):
+        if redact(value) != value:
+            raise InputError(
+                f"{where}: {key} holds what looks like a key, a token or a password, and a recipe "
+                "is written to the run folder; take it out and put it into an environment variable"
+            )
+    return recipe
+
+
+def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a resolved recipe, with its dotted key."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict | list):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(one, f"{path}.{key}" if path else str(key))
 
 
 def _sentence(error: ValidationError) -> str:

@@ -1,34 +1,8 @@
 """Numbers and foreign text as a reader wants them."""
 
-import re
 from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
-
-# Bidirectional controls, zero-width and other format characters that change or hide text.
-_FORMAT_CHARACTERS = re.compile(
-    "[\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
-)
-_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_SURROGATES = re.compile("[\ud800-\udfff]")
-
-
-def visible(text: str) -> str:
-    """`text` with every character that could hide, reorder or restyle it shown by name.
-
-    Controls become control pictures (escape: U+241B), format characters <U+202E>; line breaks and
-    tabs stay. HTML is escaped later, by the template or by the JSON writer.
-    """
-    text = text.replace("\r\n", "\n")
-    text = _CONTROL_CHARACTERS.sub(lambda found: _control_picture(ord(found[0])), text)
-    text = _FORMAT_CHARACTERS.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
-    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def _control_picture(code: int) -> str:
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\N{SYMBOL FOR DELETE}" if code == 0x7F else f"<U+{code:04X}>"
 
 
 def cut(text: str, limit: int) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from open_rs.errors import InputError
-from open_rs.report.format import visible
 from open_rs.runs import RunFolder, read_json, read_log
+from open_rs.text import visible
 
 Row = dict[str, Any]
 T = TypeVar("T")

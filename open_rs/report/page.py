@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from open_rs.report import tables, verdict
 from open_rs.report.curves import curves
-from open_rs.report.format import visible
 from open_rs.report.load import Row, RunData, load_run
 from open_rs.report.samples import samples
 from open_rs.runs import RunFolder, write_text
+from open_rs.text import visible
 
 T = TypeVar("T")
 

@@ -16,6 +16,7 @@ from open_rs.console import console, live_panel, say
 from open_rs.recipe import Recipe
 from open_rs.rollout.protocol import RolloutGroup
 from open_rs.runs import RunFolder
+from open_rs.text import shown
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARK_STEPS = 60
@@ -108,7 +109,8 @@ class TrainView:
             sum(self.seconds[-20:]) / max(len(self.seconds[-20:]), 1)
         )
         table.add_row("time", f"{sum(self.seconds):.0f} s of steps, about {left:.0f} s left")
-        sample = Text("\n".join(self.sample.splitlines()[:SAMPLE_LINES]), style="dim")
+        lines = shown(self.sample).split("\n")[:SAMPLE_LINES]  # a model may write escape codes
+        sample = Text("\n".join(lines), style="dim")
         bar = Table.grid(expand=True)  # alone, a bar does not end its line
         bar.add_row(ProgressBar(total=self.num_steps, completed=self.at_step))
         return Panel(

@@ -1,44 +1,13 @@
 """Foreign text is shown, never obeyed; numbers read as a reader wants them."""
 
 import json
-import unicodedata
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_rs.report.format import cut, duration, number, percent, points, size, visible
+from open_rs.report.format import cut, duration, number, percent, points, size
 from open_rs.report.load import presentable
 from open_rs.report.page import safe_json
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("\x1b[31mred\x1b[0m", "␛[31mred␛[0m"),
-        ("a\u202eb\u2066c", "a<U+202E>b<U+2066>c"),
-        ("zero\u200bwidth\ufeff", "zero<U+200B>width<U+FEFF>"),
-        ("\x00\x7f\x85", "␀␡<U+0085>"),
-        ("line\r\nnext\rover\ttab\u2028sep", "line\nnext␍over\ttab<U+2028>sep"),
-        ("half \ud800 pair", "half \N{REPLACEMENT CHARACTER} pair"),
-        ("一加二 é 😀 <b>", "一加二 é 😀 <b>"),  # letters, emoji and markup are left alone
-    ],
-)
-def test_visible_names_what_hides_or_reorders(text: str, shown: str) -> None:
-    assert visible(text) == shown
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.text(alphabet=st.characters(exclude_categories=())))
-def test_visible_text_has_no_control_left_and_stays_as_it_is(text: str) -> None:
-    shown = visible(text)
-    assert all(unicodedata.category(one) != "Cc" or one in "\n\t" for one in shown)
-    assert all(unicodedata.bidirectional(one) not in BIDI_CONTROLS for one in shown)
-    assert shown == visible(shown)
-    shown.encode("utf-8")
-
-
-BIDI_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 @settings(max_examples=40, deadline=None)
