@@ -1,83 +1,133 @@
-"""Held-out scores of a run (base against the selected checkpoint) or of any model on a file."""
+"""Held-out scores of a run: its base against the checkpoint that validation picks."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.evaluate.compare import compare
-from open_rs.evaluate.records import is_finished, total_tokens
-from open_rs.evaluate.run import evaluate_model
+from open_rs.evaluate.records import is_finished, read_summary, total_tokens
+from open_rs.evaluate.run import evaluate_model, validation_settings
+from open_rs.evaluate.scoring import HeldOut, folder_of, open_benchmarks, score
 from open_rs.evaluate.select import select_checkpoint
-from open_rs.problems import Problem, load_problems
-from open_rs.recipe import Recipe, Source, load_recipe
-from open_rs.runs import Ledger, RunFolder, log_event, write_json
+from open_rs.evaluate.target import Target
+from open_rs.grade.policy import policy_version
+from open_rs.problems import load_problems
+from open_rs.recipe import Recipe, load_recipe
+from open_rs.rollout.build import evaluation_params, open_sampler
+from open_rs.runs import Ledger, RunFolder, log_event, read_log, write_json
 
-COMPARISON = "comparison.json"
+Row = dict[str, Any]
 
 
-def evaluate_run(run: RunFolder) -> dict[str, Any]:
-    """Choose a checkpoint on validation, score it and the base on the test split, compare.
+def evaluate_run(
+    run: RunFolder,
+    *,
+    select: bool = False,
+    benchmarks: Sequence[str] = (),
+    changes: Sequence[str] = (),
+) -> list[Row]:
+    """Choose a checkpoint on validation, score it and the base on held-out problems, compare.
 
-    The base is scored under the same settings, prompts and grader; both are scored once. Returns
-    what it writes to evaluations/comparison.json.
+    The held-out problems are `benchmarks`, or else the recipe's test set; with `select` every
+    checkpoint without a validation score gets one first. Only the checkpoint that was picked is
+    scored on them, and the base, under the same settings; what is finished is not done again.
+    Returns the comparisons, which are written to evaluations/.
     """
-    recipe = load_recipe(run.recipe)
-    if recipe.data.test is None:
-        raise InputError(
-            f"{run.path}: its recipe has no data.test, so there is nothing to compare on; score "
-            "a checkpoint by open-rs evaluate CHECKPOINT --benchmark FILE --out DIR"
-        )
-    problems = load_problems(recipe.data.test)
+    recipe = load_recipe(run.recipe, changes)
+    sets = held_out_sets(run, recipe, benchmarks)
+    if select:
+        score_validation(run)
     chosen = select_checkpoint(run)
     step = chosen["step"]
     say(f"selected: step {step}, validation pass@1 {chosen['pass@1']:.3f} ({chosen['rule']})")
-    base, after = test_split(run, 0), test_split(run, step)
-    score_model(recipe, run, problems, recipe.model.path, 0, base)
-    score_model(recipe, run, problems, str(run.checkpoint(step)), step, after)
-    comparison = compare(base, after, recipe.evaluate.confidence) | {"selection": chosen}
-    log_event(run, "select", step, rule=chosen["rule"])
-    write_json(run.evaluation(COMPARISON), comparison)
-    return comparison
-
-
-def test_split(run: RunFolder, step: int) -> Path:
-    return run.evaluation(f"test-{step:06d}")
-
-
-def score_model(
-    recipe: Recipe, run: RunFolder, problems: list[Problem], model: str, step: int, out: Path
-) -> None:
-    """One test score of the run, with its seconds in the ledger."""
-    held = is_finished(out)
-    with Ledger(run.ledger).phase("evaluate", step) as figures:
-        summary = sample_and_score(recipe, problems, model, step, out)
-        figures["tokens"] = 0 if held else total_tokens(summary)
-
-
-def evaluate_benchmark(recipe: Recipe, model: str, benchmark: str, out: Path) -> dict[str, Any]:
-    """Score a model (folder, hub id or `tiny`) on a problem file."""
-    problems = load_problems(Source(path=benchmark))
-    return sample_and_score(recipe, problems, model, 0, out)
-
-
-def sample_and_score(
-    recipe: Recipe, problems: list[Problem], model: str, step: int, out: Path
-) -> dict[str, Any]:
-    from open_rs.models import model_hash
-    from open_rs.rollout.build import evaluation_params, open_sampler
-
-    with open_sampler(recipe, path=model) as sampler:
-        return evaluate_model(
-            sampler,
-            problems,
-            params=evaluation_params(recipe),
-            num_samples=recipe.evaluate.num_samples,
-            seed=recipe.evaluate.seed,
-            out=out,
-            name=out.name,
-            model=model,
-            step=step,
-            confidence=recipe.evaluate.confidence,
-            model_sha256=model_hash(recipe.model.at(model)),
+    if last_selected(run) != step:
+        log_event(run, "select", step, rule=chosen["rule"])
+    found = []
+    for held in sets:
+        base = Target(recipe.model.path, recipe, run, 0)
+        after = Target(str(run.checkpoint(step)), recipe, run, step)
+        for target in (base, after):
+            if not is_done(target, held, folder_of(target, held)):
+                score(target, held, folder_of(target, held))
+        comparison = compare(
+            folder_of(base, held), folder_of(after, held), recipe.evaluate.confidence
         )
+        comparison["selection"] = chosen
+        write_json(run.evaluation(comparison_name(held)), comparison)
+        found.append(comparison)
+    return found
+
+
+def comparison_name(held: HeldOut) -> str:
+    return "comparison.json" if held.label == "test" else f"comparison-{held.label}.json"
+
+
+def held_out_sets(run: RunFolder, recipe: Recipe, benchmarks: Sequence[str]) -> list[HeldOut]:
+    if benchmarks:
+        return open_benchmarks(benchmarks)
+    if recipe.data.test is None:
+        raise InputError(
+            f"{run.path}: its recipe has no data.test, so there is nothing to compare on; name a "
+            "benchmark or a file by --benchmark"
+        )
+    return [HeldOut("test", load_problems(recipe.data.test), None)]
+
+
+def is_done(target: Target, held: HeldOut, folder: Path) -> bool:
+    """Whether this very score is finished, as far as can be told without loading the model.
+
+    Where it is not, scoring goes on with what is there, or says what it does not fit.
+    """
+    if not is_finished(folder):
+        return False
+    from open_rs.models import model_hash
+
+    recipe, summary = target.recipe, read_summary(folder)
+    wanted = {
+        "problems": held.content,
+        "sampling": asdict(evaluation_params(recipe)) | {"stop": []},
+        "num_samples": recipe.evaluate.num_samples,
+        "seed": recipe.evaluate.seed,
+        "grader_policy": policy_version(unboxed_numbers=recipe.grade.unboxed_numbers),
+    }
+    return (
+        {key: summary["fingerprint"].get(key) for key in wanted} == wanted
+        and summary["step"] == target.step
+        and summary.get("model_sha256") == model_hash(recipe.model.at(target.path))
+        and summary["scores"]["pass@1"]["confidence"] == recipe.evaluate.confidence
+    )
+
+
+def score_validation(run: RunFolder) -> None:
+    """A validation score for every checkpoint that has none, as training takes it."""
+    from open_rs.models import load_model, mixed_precision, training_model
+    from open_rs.train.checkpoint import checkpoint_steps
+
+    recipe = load_recipe(run.recipe)
+    if recipe.data.validation is None:
+        raise InputError(
+            f"{run.path}: its recipe has no data.validation to select on; score one checkpoint by "
+            "open-rs evaluate CHECKPOINT --benchmark NAME"
+        )
+    problems = load_problems(recipe.data.validation)
+    for step in sorted(checkpoint_steps(run)):
+        settings = validation_settings(recipe, run, step)
+        if is_finished(settings["out"]):
+            continue
+        weights = training_model(recipe.model.at(settings["model"]))
+        with (
+            open_sampler(recipe, model=load_model(weights), path=weights.path) as sampler,
+            mixed_precision(recipe.model),
+            Ledger(run.ledger).phase("evaluate", step) as figures,
+        ):
+            summary = evaluate_model(sampler, problems, **settings)
+            figures["tokens"] = total_tokens(summary)
+
+
+def last_selected(run: RunFolder) -> int | None:
+    """The step of the last `select` event."""
+    steps = [row["step"] for row in read_log(run.events) if row.get("event") == "select"]
+    return steps[-1] if steps else None

@@ -1,6 +1,5 @@
 """The journal of an evaluation under way: every graded sample, appended as it ends."""
 
-import fcntl
 import json
 import os
 import time
@@ -10,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from open_rs.errors import InputError
-from open_rs.runs import different_keys
+from open_rs.runs import different_keys, make_folder, read_log, unwritable
 
 JOURNAL = "journal.jsonl"
 
@@ -18,8 +17,14 @@ Row = dict[str, Any]
 Key = tuple[str, int]  # problem id, sample
 
 
+def spent_usd(path: Path) -> float:
+    """What the samples of the journal at `path` have cost; 0 without one."""
+    return sum(row.get("usd") or 0.0 for row in read_log(path))
+
+
 class Journal:
     """Samples of one evaluation in the order in which they ended; killed anywhere, it goes on.
+    `open_rs.lock` keeps a second writer out.
 
     Its first line says of which evaluation (`identity`: weights and fingerprint), and that of
     another one is refused. A line that a kill tore is cut off. Rows stay on disk: what is held in
@@ -38,16 +43,12 @@ class Journal:
         self.path = path
         self.places: dict[Key, int] = {}
         self.seconds = 0.0
+        make_folder(path.parent)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b", buffering=0)
         except OSError as error:
-            raise InputError(
-                f"{path.parent}: cannot be written ({error.strerror}); choose another folder by "
-                "--out, or mend its permissions"
-            ) from error
+            raise unwritable(path, error) from error
         try:
-            self._lock()
             self._read(identity)
             self._append({"session": len(self.places)})
         except BaseException:
@@ -88,15 +89,6 @@ class Journal:
     def remove(self) -> None:
         """The evaluation is complete: its records have taken the journal's place."""
         self.path.unlink()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{self.path.parent}: another process is evaluating into this folder; wait for it "
-                "or choose another one by --out"
-            ) from None
 
     def _append(self, row: Row) -> int:
         """Write one line and return its offset."""

@@ -23,9 +23,10 @@ from open_rs.evaluate.records import (
     write_records,
 )
 from open_rs.problems import Problem
+from open_rs.recipe import Recipe
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt, Rollout, SamplingParams
-from open_rs.runs import different_keys, package_version, write_json
+from open_rs.runs import RunFolder, different_keys, package_version, write_json
 
 PACKAGES = ("open-rs", "torch", "transformers", "math-verify")
 
@@ -131,6 +132,30 @@ def evaluate_model(
         write_json(out / SUMMARY, summary)
         journal.remove()
     return summary
+
+
+def validation_settings(recipe: Recipe, run: RunFolder, step: int) -> Row:
+    """What `evaluate_model` is given for the validation score of a step's checkpoint, or of the
+    start.
+    """
+    from open_rs.models import model_hash
+    from open_rs.rollout.build import evaluation_params
+
+    weights = str(run.checkpoint(step)) if step else recipe.model.path
+    name = f"validation-{step:06d}"
+    return {
+        "params": evaluation_params(recipe),
+        "num_samples": recipe.evaluate.validation_samples,
+        "seed": recipe.evaluate.seed,
+        "out": run.evaluation(name),
+        "name": name,
+        "model": weights,
+        "step": step,
+        "confidence": recipe.evaluate.confidence,
+        "scripts": recipe.evaluate.scripts,
+        "completion_ids": recipe.evaluate.completion_ids,
+        "model_sha256": model_hash(recipe.model.at(weights)),
+    }
 
 
 def collecting(rows: Iterator[Row], kept: list[Row], scripts: tuple[str, ...]) -> Iterator[Row]:
