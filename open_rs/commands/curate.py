@@ -1,41 +1,148 @@
 """`open-rs curate`."""
 
-from typing import TYPE_CHECKING, Any
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from open_rs.commands.shared import Json, Out, Overrides, RecipeArg, open_recipe, show
+from open_rs.commands.shared import Json, Overrides, be_the_writer, open_folder, show
+from open_rs.errors import InputError
 
 if TYPE_CHECKING:
     from open_rs.recipe import Recipe
     from open_rs.runs import RunFolder
 
+Row = dict[str, Any]
+
 
 def curate(
     context: typer.Context,
-    recipe_path: RecipeArg,
+    recipe_path: Annotated[
+        Path | None, typer.Argument(help="a recipe (.toml), or a run's recipe.json")
+    ] = None,
     overrides: Overrides = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="folder of the set; default runs/NAME/curated")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="processes; default one per CPU")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="do part K of N, as in 3/16; then --merge")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="put the parts of all shards together")] = (
+        False
+    ),
+    explain: Annotated[
+        str | None, typer.Option("--explain", help="the story of the row with this id in --out")
+    ] = None,
+    diff: Annotated[
+        tuple[Path, Path] | None, typer.Option("--diff", help="compare two curated sets")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Raw rows in, a training set out, with a reason for every row that was dropped."""
-    recipe, run = open_recipe(context, recipe_path, overrides, out)
-    summary = curate_stage(recipe, run)
-    show(summary, as_json, funnel_text(summary, run))
+    if diff is not None:
+        show_diff(diff, as_json)
+        return
+    if explain is not None:
+        show_story(explain, out, as_json)
+        return
+    if recipe_path is None:
+        raise InputError("name a recipe to curate by, or a set to look at by --explain or --diff")
+    from open_rs.recipe import load_recipe
+
+    recipe = load_recipe(recipe_path, overrides or [])
+    if (shard is not None or merge) and out is None:
+        raise InputError("shards meet in a folder: name it by --out")
+    if shard is not None:
+        show_progress(shard_stage(recipe, out or Path(), shard, workers or cpus()), as_json)
+        return
+    if out is None:
+        run = open_folder(context, recipe, None)
+        folder, ledger = run.curated, run.ledger
+    else:
+        be_the_writer(context, out)
+        folder, ledger = out, out / "ledger.jsonl"
+    summary = curate_into(recipe, folder, ledger, workers or cpus(), merge=merge)
+    if "finished" in summary:
+        show_progress(summary, as_json)
+    else:
+        show(summary, as_json, funnel_text(summary, folder))
 
 
-def curate_stage(recipe: "Recipe", run: "RunFolder") -> dict[str, Any]:
+def cpus() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def curate_stage(recipe: "Recipe", run: "RunFolder") -> Row:
+    """Curation as a stage of a run."""
+    return curate_into(recipe, run.curated, run.ledger, cpus())
+
+
+def curate_into(
+    recipe: "Recipe", folder: Path, ledger: Path, workers: int, *, merge: bool = False
+) -> Row:
     from open_rs.curate import curate as curate_problems
+    from open_rs.curate import merge_shards
     from open_rs.runs import Ledger
 
-    with Ledger(run.ledger).phase("curate"):
-        return curate_problems(recipe, run.curated)
+    with Ledger(ledger).phase("curate"):
+        if merge:
+            return merge_shards(recipe, folder)
+        return curate_problems(recipe, folder, workers=workers)
 
 
-def funnel_text(summary: dict[str, Any], run: "RunFolder") -> str:
+def shard_stage(recipe: "Recipe", folder: Path, shard: str, workers: int) -> Row:
+    from open_rs.curate import curate_shard
+    from open_rs.runs import Ledger
+
+    number, slash, count = shard.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise InputError(f"--shard {shard}: write it as K/N with K from 1 to N, such as 3/16")
+    with Ledger(folder / f"ledger-{number}-of-{count}.jsonl").phase("curate"):
+        return curate_shard(recipe, folder, (int(number), int(count)), workers=workers)
+
+
+def show_progress(made: Row, as_json: bool) -> None:
+    at = f"round {made['round']} of {made['rounds']}"
+    text = f"curate: {at}: " + made["next"]
+    show(made, as_json, text)
+
+
+def show_story(id_: str, out: Path | None, as_json: bool) -> None:
+    from open_rs.curate.inspect import explain, story
+
+    if out is None:
+        raise InputError("--explain needs the folder of the set: name it by --out")
+    rows = explain(out, id_)
+    show(rows, as_json, "\n".join(map(story, rows)))
+
+
+def show_diff(folders: tuple[Path, Path], as_json: bool) -> None:
+    from open_rs.curate.inspect import diff, diff_text
+
+    made = diff(*folders)
+    show(made, as_json, diff_text(made))
+
+
+def funnel_text(summary: Row, folder: Path) -> str:
+    from open_rs.curate.funnel import expectation_text
+
+    expected = summary["expected"]
     rows = [f"curate: {summary['input']} rows"]
     rows += [
+        f"  {label}: {summary['sources'][label]} rows"
+        + expectation_text(summary["sources"][label], count)
+        for label, count in expected["sources"].items()
+    ]
+    rows += [
         f"  {one['filter']:<18} -{one['dropped']:<5} {one['kept']} left"
+        + expectation_text(one["kept"], one["expected"])
         for one in summary["funnel"]
     ]
-    return "\n".join([*rows, f"  {summary['kept']} problems in {run.curated}"])
+    kept = summary["kept"]
+    rows.append(f"  {kept} problems in {folder}" + expectation_text(kept, expected["kept"]))
+    return "\n".join(rows)

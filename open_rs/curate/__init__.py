@@ -1,11 +1,12 @@
 """Problems in, fewer and better problems out; every drop recorded.
 
-`filters` says what drops a problem, `pass_rates` measures how often a model solves it, `pipeline`
-runs the filters of a recipe in order, `output` is the folder that they leave. No torch without a
-`pass_rate` filter.
+`stages` says what a filter is and `filter_stages` names them all; `rounds` puts those of a recipe
+in order, `store` and `reading` keep rows in chunks on disk, `pipeline` runs it all, alone or in
+shards; `output` is the folder that is left, `inspect` reads it. No torch without a filter that asks
+a model.
 """
 
 from open_rs.curate.output import CuratedFolder
-from open_rs.curate.pipeline import curate
+from open_rs.curate.pipeline import curate, curate_shard, merge_shards
 
-__all__ = ["CuratedFolder", "curate"]
+__all__ = ["CuratedFolder", "curate", "curate_shard", "merge_shards"]

@@ -76,6 +76,10 @@ def data_card(recipe: Recipe, summary: Row, sources: Sequence[Row], inputs: Row)
 def stated(recipe: Recipe) -> dict[str, Any]:
     """What of the recipe decides a curated set, defaults left out."""
     dumped = recipe.model_dump(mode="json", exclude_defaults=True)
+    dumped["filters"] = [
+        {"type": one.type} | one.model_dump(mode="json", exclude_defaults=True)
+        for one in recipe.filters
+    ]
     keys = ("name", "seed", "sources", "filters", "curate", "data", "model", "prompt", "grade")
     return {key: dumped[key] for key in (*keys, "rollout") if key in dumped}
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from open_rs.console import progress, say
 from open_rs.curate.card import data_card
@@ -24,7 +24,7 @@ from open_rs.curate.rounds import (
 )
 from open_rs.curate.stages import ModelStage, OpenSampler, Row, Samplers, Setting
 from open_rs.curate.store import CHUNK_ROWS, Index
-from open_rs.curate.worker import Workers
+from open_rs.curate.workers import Workers
 from open_rs.errors import InputError
 from open_rs.recipe import Recipe
 from open_rs.runs import different_keys, read_json, write_json
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Shard = tuple[int, int]  # number, from 1, and how many there are
 MERGE = (0, 1)  # the shard that has no chunks
+MERGE_NEXT = "this shard's part is done; when all are, --merge"
 
 
 def curate(
@@ -77,26 +78,26 @@ def curate_shard(
     workers: int = 1,
     chunk_rows: int = CHUNK_ROWS,
 ) -> Row:
-    """This shard's part, up to the next filter that needs the rows of all shards; returns
-    {"round", "rounds", "finished"}: the round up to which its part is done.
+    """This shard's part, up to the next filter that needs the rows of all shards; returns what
+    is to be done next.
     """
     with Curation(recipe, out, open_sampler, workers, chunk_rows, shard) as run:
         done = run.begin()
         if done is not None:
-            return _progress(run, run.rounds[-1], finished=True)
+            return _progress(run, run.rounds[-1], "the set is finished")
         index = run.read()
         chunks = [number for number in range(len(index.chunks)) if run.mine(number)]
         for round_ in run.rounds:
             run.judge(round_, chunks)
             if round_.waits_for_all and not run.work.decided(round_.number).exists():
-                return _progress(run, round_)
+                return _progress(run, round_, MERGE_NEXT)
             run.close_round(round_, index, chunks)
-        return _progress(run, run.rounds[-1])
+        return _progress(run, run.rounds[-1], MERGE_NEXT)
 
 
 def merge_shards(recipe: Recipe, out: Path, *, chunk_rows: int = CHUNK_ROWS) -> Row:
-    """Decide what needs the rows of all shards. After the last round, the summary of the output
-    that it writes; before, {"round", "rounds", "finished"}: the round that the shards do next.
+    """Decide what needs the rows of all shards. After the last round it returns the summary of the
+    output that it writes; before, what is to be done next.
     """
     run = Curation(recipe, out, None, 1, chunk_rows, MERGE)
     done = run.begin()
@@ -111,7 +112,7 @@ def merge_shards(recipe: Recipe, out: Path, *, chunk_rows: int = CHUNK_ROWS) -> 
     for round_ in run.rounds:
         missing = [number for number in chunks if not run.is_done(round_, number)]
         if missing and decided_now:
-            return _progress(run, round_)
+            return _progress(run, round_, "run every shard again, then --merge")
         if missing:
             raise InputError(
                 f"{out}: round {round_.number} of {len(run.rounds)} is not done for "
@@ -127,8 +128,13 @@ def merge_shards(recipe: Recipe, out: Path, *, chunk_rows: int = CHUNK_ROWS) -> 
     return run.finish(funnel)
 
 
-def _progress(run: Curation, round_: Round, *, finished: bool = False) -> Row:
-    return {"round": round_.number, "rounds": len(run.rounds), "finished": finished}
+def _progress(run: Curation, round_: Round, what_next: str) -> Row:
+    return {
+        "finished": False,
+        "round": round_.number,
+        "rounds": len(run.rounds),
+        "next": what_next,
+    }
 
 
 def model_sampler(recipe: Recipe) -> AbstractContextManager[GradedSampler]:
@@ -163,12 +169,15 @@ class Curation:
         self.rounds = rounds_of(self.stages)
         self.inputs = curation_inputs(recipe, self.stages)
         self._samplers = Samplers(open_sampler or model_sampler)
+        self._workers: Workers | None = None  # started when there are chunks enough
+        self._stack = ExitStack()
 
     def __enter__(self) -> Curation:
+        self._stack.callback(self._samplers.close)
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        self._samplers.close()
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
 
     def mine(self, chunk: int) -> bool:
         number, shards = self.shard
@@ -215,12 +224,11 @@ class Curation:
                 for number in todo:
                     judge_chunk(self.work, rounds, number, prepared)
             return
+        if self._workers is None:
+            self._workers = self._stack.enter_context(Workers(self.workers, self.folder.path))
         title = f"round {round_.number} of {len(self.rounds)}, chunks"
-        with (
-            progress(title, len(todo)) as advance,
-            Workers(min(self.workers, len(todo)), self.folder.path) as workers,
-        ):
-            workers.judge(round_.number, todo, lambda _: advance(1))
+        with progress(title, len(todo)) as advance:
+            self._workers.judge(round_.number, todo, lambda _: advance(1))
 
     def close_round(self, round_: Round, index: Index, chunks: Sequence[int]) -> None:
         """What closes a round: a global filter over all chunks, or a model over these."""

@@ -21,7 +21,9 @@ def read_rows(
     Where a chunk ends is a function of the rows alone, so shards that each read everything agree.
     """
     if work.index.exists():
-        return work.read_index()
+        index = work.read_index()
+        if all(work.chunk(one).exists() for one in range(len(index.chunks)) if mine(one)):
+            return index
     writer = ChunkWriter(work, chunk_rows, mine)
     sources = [_read(source, writer) for source in recipe.sources]
     writer.close()

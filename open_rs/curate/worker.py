@@ -1,106 +1,24 @@
-"""Processes that judge chunks: each takes a round and a chunk at a time and leaves files.
+"""A process that judges chunks: it takes a round and a chunk at a time and leaves files.
 
-A worker is a bare interpreter that reads the work area, as a shard on another machine would. It
-ends when its standard input does, so it does not outlive the process that started it by more than
-a chunk.
+A bare interpreter that reads the work area, as a shard on another machine would. It ends when its
+standard input does, so it does not outlive the process that started it by more than a chunk.
 """
 
 import json
 import os
 import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from open_rs.errors import GuardStop, InputError
-
-
-class Workers:
-    """`count` workers on the output folder `out`; a context manager that ends them."""
-
-    def __init__(self, count: int, out: Path) -> None:
-        self._out = out
-        self._threads = ThreadPoolExecutor(count)
-        self._own = threading.local()
-        self._started: list[subprocess.Popen[str]] = []
-        self._lock = threading.Lock()
-
-    def judge(self, round_: int, chunks: Sequence[int], on_done: Callable[[int], Any]) -> None:
-        """Have all these chunks judged in a round; the first error ends it."""
-        futures = [self._threads.submit(self._one, round_, number) for number in chunks]
-        try:
-            for future, number in zip(futures, chunks, strict=True):
-                future.result()
-                on_done(number)
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
-
-    def _one(self, round_: int, number: int) -> None:
-        process = self._process()
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            process.stdin.write(f"{round_} {number}\n")
-            process.stdin.flush()
-            reply = process.stdout.readline()
-        except BrokenPipeError:
-            reply = ""
-        if not reply:
-            raise GuardStop(
-                f"a worker ended (exit status {process.wait()}) in round {round_}, chunk {number}: "
-                "out of memory? Run the same command again to go on, with fewer --workers"
-            )
-        error = json.loads(reply)["error"]
-        if error is not None:
-            raise InputError(error)
-
-    def _process(self) -> "subprocess.Popen[str]":
-        """The worker of this thread."""
-        if not hasattr(self._own, "process"):
-            root = str(Path(__file__).resolve().parents[2])
-            path = os.pathsep.join([root, *(entry for entry in sys.path if entry)])
-            self._own.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "open_rs.curate.worker", str(self._out)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path},
-                text=True,
-                start_new_session=True,  # the terminal's Ctrl-C goes to the caller alone
-            )
-            with self._lock:
-                self._started.append(self._own.process)
-        process: subprocess.Popen[str] = self._own.process
-        return process
-
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(self, kind: Any, *rest: Any) -> None:
-        for process in self._started:
-            if kind is not None:
-                process.terminate()
-            elif process.stdin is not None:
-                process.stdin.close()
-        self._threads.shutdown(cancel_futures=True)
-        for process in self._started:
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+from open_rs.curate.output import CuratedFolder
+from open_rs.curate.rounds import Prepared, judge_chunk, rounds_of, stages_of
+from open_rs.curate.stages import Setting
+from open_rs.errors import InputError
+from open_rs.recipe import load_recipe
 
 
 def main() -> None:
     """Judge the chunks that standard input names, "ROUND CHUNK" a line, and reply in JSON."""
-    from open_rs.curate.output import CuratedFolder
-    from open_rs.curate.rounds import Prepared, judge_chunk, rounds_of, stages_of
-    from open_rs.curate.stages import Setting
-    from open_rs.recipe import load_recipe
-
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the user's functions print is no reply
