@@ -40,9 +40,9 @@ class Evaluation:
     tally: Tally
 
 
-def open_evaluation(path: Path) -> Evaluation:
+def open_evaluation(path: Path, metric: str | None = None) -> Evaluation:
     """A finished evaluation: a folder of open-rs, or a file of samples from another harness."""
-    summary, rows = read_evaluation(path)
+    summary, rows = read_evaluation(path, metric)
     counts = tally(rows)
     order = np.argsort(counts.problem_ids)
     ids = [counts.problem_ids[place] for place in order]
@@ -50,7 +50,12 @@ def open_evaluation(path: Path) -> Evaluation:
 
 
 def compare(
-    before: Path, after: Path, confidence: float = 0.95, *, allow_different_harness: bool = False
+    before: Path,
+    after: Path,
+    confidence: float = 0.95,
+    *,
+    allow_different_harness: bool = False,
+    metric: str | None = None,
 ) -> dict[str, Any]:
     """Difference in pass@1, after - before, with interval, p-value and verdict.
 
@@ -60,9 +65,8 @@ def compare(
     left out of both and counted in `left_out`. `smallest_gain` is what would have been found with a
     chance of 80 %.
     """
-    return _compared(
-        open_evaluation(before), open_evaluation(after), confidence, allow_different_harness
-    )
+    old, new = open_evaluation(before, metric), open_evaluation(after, metric)
+    return _compared(old, new, confidence, allow_different_harness)
 
 
 def _compared(
@@ -114,7 +118,11 @@ def _compared(
 
 
 def compare_all(
-    paths: Sequence[Path], confidence: float = 0.95, *, allow_different_harness: bool = False
+    paths: Sequence[Path],
+    confidence: float = 0.95,
+    *,
+    allow_different_harness: bool = False,
+    metric: str | None = None,
 ) -> dict[str, Any]:
     """Every path after the first against the first, on every benchmark that it holds, judged as one
     family.
@@ -134,12 +142,11 @@ def compare_all(
             )
     found, best = [], []
     for name, base_path in held[0].items():
-        base = open_evaluation(base_path)
-        rows = [
-            {"candidate": str(path), "benchmark": name or base.summary["name"]}
-            | _compared(base, open_evaluation(names[name]), confidence, allow_different_harness)
-            for path, names in zip(paths[1:], held[1:], strict=True)
-        ]
+        base, rows = open_evaluation(base_path, metric), []
+        for path, names in zip(paths[1:], held[1:], strict=True):
+            candidate = open_evaluation(names[name], metric)
+            told = {"candidate": str(path), "benchmark": name or base.summary["name"]}
+            rows.append(told | _compared(base, candidate, confidence, allow_different_harness))
         found += rows
         if len(rows) > 1:
             best.append(best_of(base.tally, rows))

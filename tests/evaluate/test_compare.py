@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from evaluation_folders import evaluation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -26,51 +27,6 @@ from open_rs.evaluate.compare import (
     verdict_of,
 )
 from open_rs.evaluate.family import holm
-from open_rs.evaluate.records import scores_of, write_evaluation
-
-FINGERPRINT = {
-    "problems": "aa",
-    "prompt": "bb",
-    "sampling": {"temperature": 0.6, "top_p": 0.95},
-    "num_samples": 4,
-    "seed": 0,
-    "engine": "native",
-    "dtype": "float32",
-    "device": "cpu",
-    "grader_policy": "1",
-    "versions": {"torch": "2.13.0"},
-}
-
-
-def evaluation(folder: Path, samples: dict[str, list[bool | None]], **fingerprint: Any) -> Path:
-    """A finished evaluation with these verdicts by problem."""
-    rows = [
-        {
-            "problem_id": problem,
-            "sample": sample,
-            "completion": "",
-            "num_tokens": 1,
-            "finish_reason": "stop",
-            "outcome": {True: "correct", False: "wrong", None: "timeout"}[correct],
-            "extracted": "1",
-            "correct": correct,
-            "seed": 0,
-            "policy_version": "1",
-        }
-        for problem, verdicts in samples.items()
-        for sample, correct in enumerate(verdicts)
-    ]
-    k = len(next(iter(samples.values())))
-    summary = {
-        "name": folder.name,
-        "step": 0,
-        "num_problems": len(samples),
-        "num_samples": k,
-        "scores": scores_of(rows, num_samples=k, confidence=0.95),
-        "fingerprint": FINGERPRINT | fingerprint,
-    }
-    write_evaluation(folder, rows, summary)
-    return folder
 
 
 def test_difference_by_hand() -> None:
