@@ -2,6 +2,7 @@
 
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.recipe import LoraRecipe, ModelRecipe
 from open_rs.runs import read_json, sha256
 
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+PICKLED = (
+    "pickled, which can run any code when it is loaded; where you trust it, convert it to "
+    "safetensors (AutoModelForCausalLM.from_pretrained(...).save_pretrained(FOLDER)) and give that"
+)
 GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 transformers_logging.disable_progress_bar()  # what a person sees comes from `console`
@@ -107,24 +114,41 @@ def _from_pretrained(auto_class: Any, recipe: ModelRecipe, **settings: Any) -> A
             raise InputError(
                 f"model.path {path}: holds no config.json; give a Hugging Face model folder"
             )
-        if not list(Path(path).glob("*.safetensors")):
+        if not list(Path(path).glob("model*.safetensors")):
+            pickles = sorted(file.name for kind in PICKLES for file in Path(path).glob(kind))
+            if pickles:
+                raise InputError(f"model.path {path}: {pickles[0]} is {PICKLED}")
             raise InputError(
-                f"model.path {path}: holds no .safetensors weights; convert them "
-                "(pickles are refused)"
+                f"model.path {path}: holds no model.safetensors; give a whole model folder"
             )
     elif path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise InputError(
             f"model.path {path}: no such folder; give a model folder, a hub id, or tiny"
         )
+    if recipe.trust_remote_code:
+        warn_of_remote_code(path)
     try:
         return auto_class.from_pretrained(
             path, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code, **settings
         )
     except Exception as error:  # whatever the library raises, the cure is the same
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(
-            f"model.path {path}: cannot be loaded ({reason}); give a model folder or a hub id"
-        ) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "use_safetensors" in reason:
+            raise InputError(f"model.path {path}: what it has for weights is {PICKLED}") from error
+        cure = "give a model folder or a hub id"
+        if "trust_remote_code" in reason:
+            reason = "it needs Python code of its own, which would run with your rights"
+            cure = "read that code, and where you trust it set model.trust_remote_code = true"
+        raise InputError(f"model.path {path}: cannot be loaded ({reason[:200]}); {cure}") from error
+
+
+@cache
+def warn_of_remote_code(path: str) -> None:
+    """Once per model, loudly: from here on code that nobody here has read runs."""
+    say(
+        f"WARNING: model.trust_remote_code = true: Python code that comes with {path} runs on this "
+        "machine with your rights, and can read your files and keys"
+    )
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

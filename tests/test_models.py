@@ -1,13 +1,16 @@
 """Loading, wrapping and hashing models, and the sentence for each folder that cannot be used."""
 
 import json
+import pickle
 import shutil
+from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config, dynamic_module_utils
 
 from open_rs.errors import InputError
 from open_rs.models import (
@@ -128,17 +131,87 @@ def test_a_hub_id_without_a_network():
 
 
 def test_a_folder_without_config_or_weights(folder):
-    (folder / "model.safetensors").rename(folder / "weights.bin")
-    refuse(r"holds no .safetensors weights; convert them \(pickles are refused\)", folder)
+    (folder / "model.safetensors").unlink()
+    refuse(r"holds no model.safetensors; give a whole model folder", folder)
     (folder / "config.json").unlink()
     refuse(r"holds no config.json; give a Hugging Face model folder", folder)
+
+
+class Payload:
+    """What a pickle may hold: code that runs while it is read."""
+
+    def __init__(self, trap):
+        self.trap = trap
+
+    def __reduce__(self):
+        return Path.touch, (self.trap,)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth", "last.ckpt"])
+def test_pickled_weights_are_refused_with_the_cure_and_not_read(folder, tmp_path, name):
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(pickle.dumps(Payload(tmp_path / "trap")))
+    refuse(rf"{name} is pickled, .* convert it to safetensors .*save_pretrained", folder)
+    shutil.copy(folder / name, folder / "model.safetensors")  # under a false name
+    refuse(r"cannot be loaded", folder)
+    shutil.copy(folder / name, folder / "adapter_model.safetensors")
+    (folder / "model.safetensors").unlink()
+    refuse(rf"{name} is pickled", folder)
+    assert not (tmp_path / "trap").exists()
+    pickle.loads((folder / name).read_bytes())
+    assert (tmp_path / "trap").exists()  # the trap is one
+
+
+def test_pickled_weights_of_the_hub_are_refused_with_the_cure(folder, tmp_path, monkeypatch):
+    repository = tmp_path / "hub" / "models--some--pickled"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("a" * 40)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(tmp_path / "trap")))
+    shutil.copytree(folder, repository / "snapshots" / ("a" * 40))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    refuse(r"some/pickled: what it has for weights is pickled, .* convert it", "some/pickled")
+    assert not (tmp_path / "trap").exists()
+
+
+OWN_CODE = """
+from pathlib import Path
+from transformers import Qwen2Config, Qwen2ForCausalLM
+Path({trap!r}).touch()
+class OwnConfig(Qwen2Config):
+    model_type = "own_of_a_test"
+class OwnForCausalLM(Qwen2ForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_code_of_a_model_runs_only_where_the_recipe_says_so_and_then_loudly(
+    folder, tmp_path, monkeypatch, capsys
+):
+    trap, path = tmp_path / "trap", str(folder)
+    (folder / "own.py").write_text(OWN_CODE.format(trap=str(trap)))
+    config = json.loads((folder / "config.json").read_text())
+    config["model_type"] = "own_of_a_test"
+    config["auto_map"] = {
+        "AutoConfig": "own.OwnConfig",
+        "AutoModelForCausalLM": "own.OwnForCausalLM",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    refuse(r"needs Python code of its own, .* set model.trust_remote_code = true", path)
+    assert not trap.exists() and capsys.readouterr().err == ""
+    model = load_model(ModelRecipe(path=path, trust_remote_code=True))
+    assert trap.exists() and type(model).__name__ == "OwnForCausalLM"
+    load_model(ModelRecipe(path=path, trust_remote_code=True))
+    warning = f"WARNING: model.trust_remote_code = true: Python code that comes with {path} runs"
+    assert capsys.readouterr().err.count(warning) == 1
 
 
 def test_a_pickle_is_never_opened(folder, monkeypatch):
     shutil.move(folder / "model.safetensors", folder / "adapter_model.safetensors")
     torch.save(random_model().state_dict(), folder / "pytorch_model.bin")
     monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("a pickle was opened"))
-    refuse(r"cannot be loaded", folder)
+    refuse(r"pytorch_model.bin is pickled", folder)
 
 
 def test_damaged_weights(folder):
