@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from open_rs import __version__
-from open_rs.commands import compare, curate, evaluate, grade, report, train
+from open_rs.commands import compare, curate, evaluate, grade, import_, report, train
 from open_rs.commands.shared import stop
 from open_rs.errors import GuardStop, InputError
 from open_rs.text import redact
@@ -36,6 +36,7 @@ COMMANDS = (
 )
 for command in COMMANDS:
     app.command()(command)
+app.command("import")(import_.import_recipe)
 
 
 def main() -> None:
