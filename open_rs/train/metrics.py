@@ -5,15 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from open_rs.rollout.protocol import Rollout, RolloutGroup
+from open_rs.scripts import outside_share
+from open_rs.train.reward_functions import repeated_share
 from open_rs.train.rewards import ScoreReport
+
+NGRAM_SIZE = 20  # as the repetition reward's default: shorter ones repeat in any derivation
+SCRIPT = ("latin",)  # whatever a run is written in, what counts is that the share does not move
 
 
 def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     """Rewards, lengths and groups of one step. A mean without a value to average is left out."""
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    lengths = np.array([len(rollout.completion_ids) for rollout in rollouts])
+    lengths = np.array([rollout.num_tokens for rollout in rollouts])
     p10, p50, p90 = np.quantile(lengths, (0.1, 0.5, 0.9))
-    dead = sum(map(is_dead, groups))
+    dead = [group for group in groups if is_dead(group)]
     return reward_metrics(rollouts) | {
         "completion/mean_tokens": float(lengths.mean()),
         "completion/p10_tokens": float(p10),
@@ -21,14 +26,26 @@ def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
         "completion/p90_tokens": float(p90),
         "completion/max_tokens": float(lengths.max()),
         "completion/truncated_frac": fraction(rollouts, "finish_reason", "length"),
-        "groups/dead_frac": dead / len(groups),
-        "groups/effective": float(len(groups) - dead),
+        "completion/repetition_frac": float(
+            np.mean([repeated_share(one.completion_ids, NGRAM_SIZE) for one in rollouts])
+        ),
+        "completion/other_script_frac": float(
+            np.mean([outside_share(one.completion, SCRIPT) for one in rollouts])
+        ),
+        "groups/dead_frac": len(dead) / len(groups),
+        "groups/unsolved_dead_frac": sum(not is_solved(one) for one in dead) / len(groups),
+        "groups/effective": float(len(groups) - len(dead)),
     }
 
 
 def is_dead(group: RolloutGroup) -> bool:
     """Whether a group teaches nothing: no rollout of it differs from the others in reward."""
     return all(rollout.advantage == 0 for rollout in group.rollouts)
+
+
+def is_solved(group: RolloutGroup) -> bool:
+    """Whether every rollout of it is right: then it is dead because it has been learnt."""
+    return all(one.grade is not None and one.grade.correct for one in group.rollouts)
 
 
 def reward_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -4,6 +4,7 @@ Each returns a number, or None where the grade is undecided. Lengths are in toke
 """
 
 import math
+from collections.abc import Sequence
 
 from open_rs.grade import Grade
 from open_rs.problems import Problem
@@ -92,12 +93,16 @@ def repetition_reward(rollout: Rollout, problem: Problem, *, ngram_size: int) ->
     on Chinese as on English. The n-gram penalty of Yeo et al. (arXiv 2502.03373) as one number per
     completion, with the magnitude left to the weight.
     """
-    ids = rollout.completion_ids
+    return -repeated_share(rollout.completion_ids, ngram_size)
+
+
+def repeated_share(ids: Sequence[int], ngram_size: int) -> float:
+    """1 - distinct n-grams / n-grams of these tokens; 0 with fewer than n of them."""
     total = len(ids) - ngram_size + 1
     if total < 1:
         return 0.0
     distinct = len(set(zip(*(ids[start:] for start in range(ngram_size)), strict=False)))
-    return distinct / total - 1
+    return 1 - distinct / total
 
 
 def language_reward(rollout: Rollout, problem: Problem, *, scripts: tuple[str, ...]) -> float:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from open_rs.grade import Grade
 from open_rs.problems import Problem
 from open_rs.rollout.protocol import Rollout, RolloutGroup
 from open_rs.train.metrics import rollout_metrics, score_metrics
@@ -53,10 +54,29 @@ def test_every_figure_by_hand():
             "completion/p90_tokens": 55,
             "completion/max_tokens": 60,
             "completion/truncated_frac": 2 / 6,
+            # all tokens are the same one: of 30, 40, 50, 60 tokens 11, 21, 31, 41 20-grams are one
+            "completion/repetition_frac": (10 / 11 + 20 / 21 + 30 / 31 + 40 / 41) / 6,
+            "completion/other_script_frac": 0,
             "groups/dead_frac": 2 / 3,
+            "groups/unsolved_dead_frac": 2 / 3,
             "groups/effective": 1,
         }
     )
+
+
+def test_a_dead_group_that_is_solved_and_letters_of_other_scripts():
+    solved = group_of(rollout_of(3, 1.0, 0.0), rollout_of(3, 1.0, 0.0))
+    for rollout in solved.rollouts:
+        rollout.grade = Grade("correct", "1", 0.0)
+    failed = group_of(rollout_of(3, 0.0, 0.0), rollout_of(3, 0.0, 0.0))
+    for rollout, outcome in zip(failed.rollouts, ("correct", "wrong"), strict=True):
+        rollout.grade = Grade(outcome, "1", 0.0)
+    alive = group_of(rollout_of(3, 0.0, -1.0), rollout_of(3, 1.0, 1.0))
+    alive.rollouts[0].completion = "word 你好你好"  # 4 of 8 letters
+    found = rollout_metrics([solved, failed, alive])
+    assert found["groups/dead_frac"] == pytest.approx(2 / 3)
+    assert found["groups/unsolved_dead_frac"] == pytest.approx(1 / 3)
+    assert found["completion/other_script_frac"] == pytest.approx(0.5 / 6)
 
 
 def test_where_nothing_is_decided_there_is_no_mean_and_no_zero():
