@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from open_rs.grade.types import Grade
+from open_rs.interrupt import result_of
 from open_rs.prompts import Prompter
 from open_rs.rollout.protocol import Engine, Prompt, Rollout, RolloutGroup, SamplingParams
 
@@ -47,7 +48,7 @@ class GradedSampler:
 
         def settle() -> None:
             future, prompt, rollout = pending.popleft()
-            rollout.grade = future.result()
+            rollout.grade = result_of(future)
             if on_graded is not None:
                 on_graded(prompt, rollout)
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from open_rs.errors import GuardStop, InputError
+from open_rs.interrupt import poll
 from open_rs.rollout.decoder import decoder_of
 from open_rs.rollout.fit import check_model, check_params, check_prompts
 from open_rs.rollout.noise import NoiseAhead, stream_key
@@ -155,6 +156,7 @@ class NativeEngine:
             slots.remove(free[len(refilled) :])
             if not slots.rows:
                 return
+            poll()
             codes = slots.step()
             if (codes & BROKEN).any():
                 raise GuardStop(

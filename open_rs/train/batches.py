@@ -51,6 +51,28 @@ class MicroBatch:
         }
         return replace(self, **tensors)
 
+    def halves(self) -> "list[MicroBatch]":
+        """The same rows in two batches; denominators are the step's, so the maths stays."""
+        middle = -(-len(self.rows) // 2)
+        return [self.part(0, middle), self.part(middle, len(self.rows))]
+
+    def part(self, first: int, last: int) -> "MicroBatch":
+        """Rows `first` to `last` - 1, padded to their own longest."""
+        attention, loss = self.attention_mask[first:last], self.loss_mask[first:last]
+        tokens, completion = int(attention.sum(1).max()), int(loss.sum(1).max())
+        ref = self.ref_logprobs
+        return MicroBatch(
+            rows=self.rows[first:last],
+            input_ids=self.input_ids[first:last, :tokens],
+            attention_mask=attention[:, :tokens],
+            completion_mask=self.completion_mask[first:last, :tokens],
+            loss_mask=loss[:, :completion],
+            old_logprobs=self.old_logprobs[first:last, :completion],
+            advantages=self.advantages[first:last],
+            denominators=self.denominators[first:last],
+            ref_logprobs=None if ref is None else ref[first:last, :completion],
+        )
+
 
 def make_batches(
     rows: Sequence[Row],

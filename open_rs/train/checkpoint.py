@@ -5,15 +5,18 @@
       trainer/optimizer.safetensors                      AdamW's moments, by parameter name
       trainer/adapter.safetensors                        only with LoRA: the adapters by themselves
       trainer/state.json                                 step, sampler position, counters
+      trainer/origin.json                                recipe, hashes of model and data, versions
+      trainer/metrics.jsonl                              the run's metrics up to this step
       manifest.json                                      size and SHA-256 of every other file
 
 Sampling noise and learning rate are functions of (recipe, step), so they need no state. Nothing is
-pickled.
+pickled. A save has two parts: `take_snapshot` copies what changes to the host, `write_snapshot`
+writes the copy and may do so in another thread.
 """
 
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,19 @@ from torch import Tensor, nn
 
 from open_rs.errors import InputError
 from open_rs.models import load_weights
-from open_rs.runs import RunFolder, fsync_path, read_json, sha256, write_json
+from open_rs.runs import (
+    RunFolder,
+    free_bytes,
+    fsync_path,
+    read_json,
+    sha256,
+    write_bytes,
+    write_json,
+)
 
 MANIFEST = "manifest.json"
+FORMAT = 2  # of trainer/; a higher one belongs to a later version
+BESIDE_TENSORS = 32 * 2**20  # bytes that a checkpoint's other files need at most
 
 
 @dataclass
@@ -36,6 +49,59 @@ class TrainState:
     step: int = 0  # optimizer updates done
     sampler_position: int = 0
     nonfinite_in_a_row: int = 0
+    micro_batch_tokens: int | None = None  # less than the recipe's, once memory did not suffice
+
+
+@dataclass
+class Snapshot:
+    """What one checkpoint will hold, on the host: training may go on while it is written."""
+
+    state: TrainState
+    model: Any  # whose configuration is written; its tensors are not read
+    tensors: dict[str, Tensor]
+    adapter: dict[str, Tensor]  # empty without LoRA
+    moments: dict[str, Tensor]
+    origin: dict[str, Any] = field(default_factory=dict)
+    metrics: bytes = b""
+
+    @property
+    def bytes(self) -> int:
+        """An upper bound of the folder's size."""
+        parts = (self.tensors, self.adapter, self.moments)
+        return sum(t.nbytes for part in parts for t in part.values()) + BESIDE_TENSORS
+
+
+def take_snapshot(
+    policy: Any,
+    optimizer: torch.optim.Optimizer,
+    state: TrainState,
+    *,
+    origin: dict[str, Any] | None = None,
+    metrics: bytes = b"",
+) -> Snapshot:
+    """A copy of everything that the next step changes."""
+    adapted = is_adapted(policy)
+    return Snapshot(
+        state=TrainState(**asdict(state)),
+        model=policy.get_base_model() if adapted else policy,
+        tensors=_merged_tensors(policy) if adapted else host_copy(policy.state_dict()),
+        adapter=host_copy(_trained_tensors(policy)) if adapted else {},
+        moments=host_copy(_optimizer_tensors(policy, optimizer)),
+        origin=origin or {},
+        metrics=metrics,
+    )
+
+
+def host_copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the host; names that share one tensor (tied weights) share its copy."""
+    made: dict[tuple[int, torch.Size], Tensor] = {}
+    copies = {}
+    for name, tensor in tensors.items():
+        key = tensor.data_ptr(), tensor.shape
+        if key not in made:
+            made[key] = tensor.detach().to("cpu", copy=True).contiguous()
+        copies[name] = made[key]
+    return copies
 
 
 def save_checkpoint(
@@ -45,20 +111,36 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: TrainState,
 ) -> Path:
+    """Snapshot and write, one after the other."""
+    return write_snapshot(run, take_snapshot(policy, optimizer, state), tokenizer)
+
+
+def check_space(run: RunFolder, snapshot: Snapshot) -> None:
+    """Refuse a save that cannot fit before anything of it is written."""
+    free = free_bytes(run.checkpoints)
+    if free < snapshot.bytes:
+        raise InputError(
+            f"{run.checkpoints}: the checkpoint of step {snapshot.state.step} needs "
+            f"{snapshot.bytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; free space or lower "
+            f"train.keep_last, then open-rs train --resume {run.path}"
+        )
+
+
+def write_snapshot(run: RunFolder, snapshot: Snapshot, tokenizer: Any) -> Path:
     """Write checkpoints/STEP through a temporary neighbour, fsync and rename.
 
     A failed write (disk full) leaves earlier checkpoints as they were and raises InputError.
     """
-    final = run.checkpoint(state.step)
+    final = run.checkpoint(snapshot.state.step)
     temporary = final.with_name(f".{final.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         (temporary / "trainer").mkdir(parents=True)
-        _write_parts(temporary, policy, tokenizer, optimizer, state)
+        _write_parts(temporary, snapshot, tokenizer)
         write_json(temporary / MANIFEST, _manifest(temporary))
         _fsync_tree(temporary)
         if final.exists():  # left by a run that was taken back to an earlier step
-            shutil.rmtree(final)
+            remove_checkpoint(final)
         os.rename(temporary, final)
         fsync_path(final.parent)
     except (OSError, SafetensorError, InputError) as error:
@@ -72,24 +154,27 @@ def save_checkpoint(
     return final
 
 
-def _write_parts(
-    folder: Path,
-    policy: nn.Module,
-    tokenizer: Any,
-    optimizer: torch.optim.Optimizer,
-    state: TrainState,
-) -> None:
-    if is_adapted(policy):
-        save_file(_trained_tensors(policy), folder / "trainer" / "adapter.safetensors")
-        _save_merged(policy, folder)
-    else:
-        policy.save_pretrained(folder)  # type: ignore[operator]
+def _write_parts(folder: Path, snapshot: Snapshot, tokenizer: Any) -> None:
+    trainer = folder / "trainer"
+    snapshot.model.save_pretrained(folder, state_dict=snapshot.tensors)
+    if snapshot.adapter:
+        save_file(snapshot.adapter, trainer / "adapter.safetensors")
     try:
         tokenizer.save_pretrained(folder)
     except Exception as error:  # tokenizers raises a bare Exception when a file cannot be written
         raise OSError(str(error)) from error
-    save_file(_optimizer_tensors(policy, optimizer), folder / "trainer" / "optimizer.safetensors")
-    write_json(folder / "trainer" / "state.json", asdict(state))
+    save_file(snapshot.moments, trainer / "optimizer.safetensors")
+    write_json(trainer / "state.json", {"format": FORMAT, **asdict(snapshot.state)})
+    write_json(trainer / "origin.json", snapshot.origin)
+    write_bytes(trainer / "metrics.jsonl", snapshot.metrics)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Gone at once by its name, then its files: a kill leaves no half of it behind."""
+    dying = folder.with_name(f".{folder.name}.old.tmp")
+    shutil.rmtree(dying, ignore_errors=True)
+    os.rename(folder, dying)
+    shutil.rmtree(dying, ignore_errors=True)
 
 
 def is_adapted(policy: nn.Module) -> bool:
@@ -97,7 +182,7 @@ def is_adapted(policy: nn.Module) -> bool:
     return hasattr(policy, "peft_config")
 
 
-def _save_merged(policy: Any, folder: Path) -> None:
+def _merged_tensors(policy: Any) -> dict[str, Tensor]:
     """The whole model with the adapters added in, while `policy` keeps them apart, bit for bit.
 
     Unmerging would subtract what was added and leave rounding behind, so the base weights are put
@@ -109,14 +194,14 @@ def _save_merged(policy: Any, folder: Path) -> None:
         if hasattr(module, "base_layer")
     }
     policy.merge_adapter()
-    base = policy.get_base_model()
-    tensors = {
-        name.replace(".base_layer.", "."): tensor
-        for name, tensor in base.state_dict().items()
-        if ".lora_" not in name
-    }
     try:
-        base.save_pretrained(folder, state_dict=tensors)
+        return host_copy(
+            {
+                name.replace(".base_layer.", "."): tensor
+                for name, tensor in policy.get_base_model().state_dict().items()
+                if ".lora_" not in name
+            }
+        )
     finally:
         policy.unmerge_adapter()
         with torch.no_grad():
@@ -193,8 +278,8 @@ def newest_valid(run: RunFolder) -> tuple[int, list[str]]:
         skipped.append(f"checkpoint {step:06d} skipped: {wrong}")
     reasons = "; ".join(skipped) or "none was saved yet"
     raise InputError(
-        f"{run.checkpoints}: no intact checkpoint to resume from ({reasons}); "
-        "start again under another name"
+        f"{run.checkpoints}: no intact checkpoint to resume from ({reasons}); put one back, or go "
+        "back to the start, whose steps are replayed from rollouts/, by --accept-changes"
     )
 
 
@@ -223,7 +308,19 @@ def restore(folder: Path, policy: nn.Module, optimizer: torch.optim.Optimizer) -
             optimizer.state[parameter] = {
                 key: value if key == "step" else value.to(device) for key, value in values.items()
             }
-    return TrainState(**read_json(folder / "trainer" / "state.json"))
+    return read_state(folder)
+
+
+def read_state(folder: Path) -> TrainState:
+    """trainer/state.json; InputError where a later version wrote it."""
+    held = read_json(folder / "trainer" / "state.json")
+    if held.get("format", 1) > FORMAT:
+        raise InputError(
+            f"{folder}: a later version of open-rs wrote this checkpoint (format {held['format']}, "
+            f"this one reads {FORMAT}); go on with that version"
+        )
+    known = {one.name for one in fields(TrainState)}
+    return TrainState(**{key: value for key, value in held.items() if key in known})
 
 
 def _copy_into(policy: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -4,24 +4,31 @@ P prompts per batch, G rollouts per prompt. A step is one optimizer update; a ro
 `train.updates_per_batch` of them.
 """
 
+import shutil
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
+from typing import Any
 
 import torch
 
-from open_rs.errors import GuardStop
-from open_rs.evaluate.records import is_finished, total_tokens
-from open_rs.evaluate.run import evaluate_model
-from open_rs.models import model_hash
+from open_rs.console import say
+from open_rs.errors import GuardStop, InputError
+from open_rs.evaluate.records import is_finished, read_summary, total_tokens
+from open_rs.evaluate.run import evaluate_model, validation_settings
+from open_rs.interrupt import DeadlinePassed, Interrupted, stop_on_signals, undisturbed
 from open_rs.recipe import Recipe
-from open_rs.rollout.build import evaluation_params, training_params
+from open_rs.rollout.build import training_params
 from open_rs.rollout.protocol import Rollout, RolloutGroup
 from open_rs.runs import RunFolder, append_jsonl, fsync_path, log_event, read_metrics
 from open_rs.train.batches import MicroBatch, Row, make_batches
-from open_rs.train.checkpoint import save_checkpoint
+from open_rs.train.checkpoint import checkpoint_steps, take_snapshot
 from open_rs.train.grpo import group_advantages
+from open_rs.train.journal import Key, journal_path
 from open_rs.train.metrics import is_dead, rollout_metrics, score_metrics
 from open_rs.train.records import write_rollouts
+from open_rs.train.rehearse import rehearse
 from open_rs.train.rewards import ScoreReport, score
 from open_rs.train.schedule import learning_rate
 from open_rs.train.setup import Training, open_training
@@ -29,28 +36,48 @@ from open_rs.train.update import policy_logprobs, update
 from open_rs.train.view import TrainView
 
 
-def train(recipe: Recipe, run: RunFolder) -> None:
-    """Train from where `run` stands to the recipe's last step. GuardStop ends it resumable."""
-    with open_training(recipe, run) as training, TrainView(recipe, run) as view:
-        state, updates = training.state, recipe.train.updates_per_batch
+def train(recipe: Recipe, run: RunFolder, *, accept_changes: bool = False) -> None:
+    """Train from where `run` stands to the recipe's last step.
+
+    A signal (Interrupted), a cap of the budget or a guard (GuardStop) ends it resumable.
+    `accept_changes`: go on although model, data or libraries are not those of the start.
+    """
+    with (
+        stop_on_signals(),
+        open_training(recipe, run, accept_changes=accept_changes) as training,
+        TrainView(recipe, run) as view,
+    ):
+        with leaving_well(training):
+            rehearse(training)
+            steps(training, view)
+            training.saver.wait()
+        log_event(run, "finish", training.state.step)
+
+
+def steps(training: Training, view: TrainView) -> None:
+    """Every step that is left: roll out, learn, note, save, score."""
+    recipe, run, state = training.recipe, training.run, training.state
+    validate(training, view)
+    while state.step < recipe.train.num_steps:
+        training.budget.watch(training.saver.seconds)
+        started = time.perf_counter()
+        step = state.step + 1
+        torch.manual_seed(recipe.seed + step)  # for dropout, where a model has any
+        groups, metrics = roll_out(training, step)
+        write_rollouts(run, step, groups, training.sampler)
+        training.journal.finish(step)
+        batches = training_batches(training, groups)
+        for number in range(recipe.train.updates_per_batch):
+            metrics |= learn(training, batches, first_of_batch=number == 0)
+            metrics |= training.budget.metrics()
+            metrics["time/step_s"] = time.perf_counter() - started
+            append_jsonl(run.metrics, {"step": state.step, **metrics})
+            view.step(state.step, metrics, groups)
+            metrics, started = {}, time.perf_counter()
+        training.saver.look()
+        if save_is_due(state.step, recipe):
+            save(training)
         validate(training, view)
-        while state.step < recipe.train.num_steps:
-            started = time.perf_counter()
-            step = state.step + 1
-            torch.manual_seed(recipe.seed + step)  # for dropout, where a model has any
-            groups, metrics = roll_out(training, step)
-            write_rollouts(run, step, groups, training.sampler)
-            batches = training_batches(training, groups)
-            for number in range(updates):
-                metrics |= learn(training, batches, first_of_batch=number == 0)
-                metrics["time/step_s"] = time.perf_counter() - started
-                append_jsonl(run.metrics, {"step": state.step, **metrics})
-                view.step(state.step, metrics, groups)
-                metrics, started = {}, time.perf_counter()
-            if save_is_due(state.step, recipe):
-                save(training)
-            validate(training, view)
-        log_event(run, "finish", state.step)
 
 
 def save_is_due(step: int, recipe: Recipe) -> bool:
@@ -68,6 +95,53 @@ def score_is_due(step: int, recipe: Recipe) -> bool:
     return recipe.data.validation is not None and on_time
 
 
+@contextmanager
+def leaving_well(training: Training) -> Iterator[None]:
+    """However the steps end, what they made is kept: a stop that was asked for is saved, and what
+    raised is noted with the rollouts that it was working on.
+    """
+    run, state = training.run, training.state
+    try:
+        yield
+    except Interrupted as stop:
+        save_to_go_on(training)
+        log_event(run, "stop", state.step, reason=str(stop))
+        raise
+    except DeadlinePassed:
+        save_to_go_on(training)
+        log_event(run, "stop", state.step, reason="budget", spent_s=training.budget.seconds)
+        raise GuardStop(
+            f"budget: {training.budget.sentence()} are used after step {state.step}, which is "
+            f"saved; raise it and go on by open-rs train --resume {run.path}"
+        ) from None
+    except Exception as error:
+        note_failure(training, error)
+        raise
+
+
+def save_to_go_on(training: Training) -> None:
+    """The last complete step as a checkpoint. Between the updates of one rollout batch there is no
+    place to go on from: the run then goes back to the checkpoint before, and replays.
+    """
+    with undisturbed():
+        training.saver.wait()
+        step = training.state.step
+        whole = step % training.recipe.train.updates_per_batch == 0
+        if step and whole and step not in checkpoint_steps(training.run):
+            save(training)
+            training.saver.wait()
+
+
+def note_failure(training: Training, error: Exception) -> None:
+    """An event with the error and the file of the rollouts that were in work."""
+    run, step = training.run, training.state.step + 1
+    rollouts = run.rollouts(step) if run.rollouts(step).exists() else journal_path(run, step)
+    held = str(rollouts.relative_to(run.path)) if rollouts.exists() else None
+    reason = f"{type(error).__name__}: {error}"
+    with suppress(InputError):  # a full disk must not hide what went wrong
+        log_event(run, "failed", step, error=reason, rollouts=held)
+
+
 def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[str, float]]:
     """P groups of G scored rollouts with their advantages, and what the metrics say of them.
 
@@ -83,12 +157,12 @@ def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[st
             problems = training.stream.take(missing, exclude=seen) if missing else []
             if not problems:
                 break
-            more, report = scored_groups(training, [problem.id for problem in problems], step)
+            more, report, drawn = scored_groups(training, [one.id for one in problems], step)
             groups += more
             reports.append(report)
+            figures["tokens"] = figures.get("tokens", 0) + drawn
         completion = sum(len(r.completion_ids) for group in groups for r in group.rollouts)
         prompt = sum(len(group.prompt_ids) for group in groups)
-        figures["tokens"] = completion
     metrics = rollout_metrics(groups) | score_metrics(reports)
     metrics |= {
         "tokens/completion": float(completion),
@@ -100,18 +174,28 @@ def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[st
 
 def scored_groups(
     training: Training, ids: list[str], step: int
-) -> tuple[list[RolloutGroup], ScoreReport]:
-    """Sample, grade and score the prompts of these problems, and set every rollout's advantage."""
-    recipe = training.recipe
+) -> tuple[list[RolloutGroup], ScoreReport, int]:
+    """Sample, grade and score the prompts of these problems, and set every rollout's advantage.
+
+    Rollouts that are held from before a stop are neither drawn nor graded again, and those of a
+    finished step not even scored. The last value returned counts the tokens that were drawn.
+    """
+    recipe, prompts = training.recipe, [training.prompts[id] for id in ids]
+    held = training.journal.held(step, prompts)
     with training.autocast:
         groups = training.sampler.sample(
-            [training.prompts[id] for id in ids],
+            prompts,
             group_size=recipe.rollout.group_size,
             params=training_params(recipe),
             seed=recipe.seed,
             step=step,
+            skip=held.keys(),
+            on_graded=partial(training.journal.add, step),
         )
-    report = score(groups, training.rewards, step)
+    drawn = sum(rollout.num_tokens for group in groups for rollout in group.rollouts)
+    put_back(groups, held, recipe.rollout.group_size)
+    new = [group for group in groups if not all(one.reward_breakdown for one in group.rollouts)]
+    report = score(new, training.rewards, step)
     if report.undecided or report.first_error:
         log_event(
             training.run,
@@ -130,7 +214,15 @@ def scored_groups(
     for group, row in zip(groups, advantages.tolist(), strict=True):
         for rollout, advantage in zip(group.rollouts, row, strict=True):
             rollout.advantage = 0.0 if is_masked(rollout, recipe) else advantage
-    return groups, report
+    return groups, report, drawn
+
+
+def put_back(groups: list[RolloutGroup], held: dict[Key, Rollout], group_size: int) -> None:
+    """Held rollouts in their places among those that were drawn."""
+    for group in groups:
+        keys = [(group.problem.id, sample) for sample in range(group_size)]
+        group.rollouts += [held[key] for key in keys if key in held]
+        group.rollouts.sort(key=lambda rollout: rollout.sample)
 
 
 def is_masked(rollout: Rollout, recipe: Recipe) -> bool:
@@ -151,7 +243,7 @@ def training_batches(training: Training, groups: list[RolloutGroup]) -> list[Mic
     ]
     batches = make_batches(
         rows,
-        micro_batch_tokens=recipe.train.micro_batch_tokens,
+        micro_batch_tokens=training.micro_batch_tokens,
         loss_norm=recipe.loss.loss_norm,
         max_completion_tokens=recipe.rollout.max_completion_tokens,
         kl_coef=recipe.loss.kl_coef,
@@ -181,14 +273,13 @@ def learn(
 ) -> dict[str, float]:
     """One optimizer update, counted; too many in a row without a finite gradient stop the run."""
     recipe, state = training.recipe, training.state
-    state.step += 1
-    state.sampler_position = training.stream.position
-    rate = learning_rate(state.step, recipe.train)
+    step = state.step + 1
+    rate = learning_rate(step, recipe.train)
     for group in training.optimizer.param_groups:
         group["lr"] = rate
     started = time.perf_counter()
     training.policy.train()
-    with training.ledger.phase("update", state.step):
+    with training.ledger.phase("update", step):
         metrics = update(
             training.policy,
             training.optimizer,
@@ -199,6 +290,10 @@ def learn(
             first_of_batch=first_of_batch,
             autocast=training.autocast,
         )
+    state.step, state.sampler_position = step, training.stream.position
+    if "optim/memory_splits" in metrics:
+        state.micro_batch_tokens = max(batch.input_ids.numel() for batch in batches)
+        log_event(training.run, "out_of_memory", step, tokens=state.micro_batch_tokens)
     state.nonfinite_in_a_row = state.nonfinite_in_a_row + 1 if metrics["optim/skipped"] else 0
     if metrics["optim/skipped"]:
         log_event(training.run, "skipped_step", state.step, in_a_row=state.nonfinite_in_a_row)
@@ -213,16 +308,19 @@ def learn(
 
 
 def save(training: Training) -> None:
-    fsync_path(training.run.metrics)  # a checkpoint never outlives the metrics of its own step
+    """Begin a checkpoint of the step that is complete; `training.saver` writes it."""
+    run = training.run
+    fsync_path(run.metrics)  # a checkpoint never outlives the metrics of its own step
     with training.ledger.phase("save", training.state.step):
-        save_checkpoint(
-            training.run,
-            training.policy,
-            training.tokenizer,
-            training.optimizer,
-            training.state,
+        training.saver.start(
+            take_snapshot(
+                training.policy,
+                training.optimizer,
+                training.state,
+                origin=training.origin,
+                metrics=run.metrics.read_bytes(),
+            )
         )
-    log_event(training.run, "save", training.state.step)
 
 
 def validate(training: Training, view: TrainView) -> None:
@@ -232,23 +330,12 @@ def validate(training: Training, view: TrainView) -> None:
         return
     if any("validation/pass@1" in row for row in read_metrics(run) if row["step"] == step):
         return
-    weights = str(run.checkpoint(step)) if step else recipe.model.path
-    name = f"validation-{step:06d}"
-    held = is_finished(run.evaluation(name))
+    training.saver.wait()  # the score is that of the checkpoint's weights
+    settings = validation_settings(recipe, run, step)
+    remove_other_score(settings)
+    held = is_finished(settings["out"])
     with training.ledger.phase("evaluate", step) as figures, training.autocast:
-        summary = evaluate_model(
-            training.sampler,
-            training.validation,
-            params=evaluation_params(recipe),
-            num_samples=recipe.evaluate.validation_samples,
-            seed=recipe.evaluate.seed,
-            out=run.evaluation(name),
-            name=name,
-            model=weights,
-            step=step,
-            confidence=recipe.evaluate.confidence,
-            model_sha256=model_hash(recipe.model.at(weights)),
-        )
+        summary = evaluate_model(training.sampler, training.validation, **settings)
         figures["tokens"] = 0 if held else total_tokens(summary)
     found = summary["scores"]["pass@1"]
     row = {
@@ -258,3 +345,21 @@ def validate(training: Training, view: TrainView) -> None:
     }
     append_jsonl(run.metrics, {"step": step, **row})
     view.score(step, row)
+
+
+def remove_other_score(settings: dict[str, Any]) -> None:
+    """A score of this step that is damaged, or of other weights (kernels that are not
+    deterministic, a change that was accepted), is said and made anew.
+    """
+    out = settings["out"]
+    if not is_finished(out):
+        return
+    try:
+        held = read_summary(out)["model_sha256"]
+    except (InputError, KeyError) as error:
+        say(f"{settings['name']} is scored again: {error}")
+    else:
+        if held == settings["model_sha256"]:
+            return
+        say(f"{settings['name']} is scored again: it was of other weights")
+    shutil.rmtree(out)

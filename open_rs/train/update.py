@@ -4,13 +4,14 @@ Letters: B rows of a micro-batch, T completion tokens.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from open_rs.interrupt import poll
 from open_rs.recipe import LossRecipe
 from open_rs.train.batches import MicroBatch
 from open_rs.train.grpo import k3_kl, policy_loss
@@ -20,7 +21,7 @@ from open_rs.train.logprobs import completion_logprobs
 def update(
     policy: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Sequence[MicroBatch],
+    batches: list[MicroBatch],
     loss_recipe: LossRecipe,
     *,
     temperature: float,
@@ -33,37 +34,79 @@ def update(
     On the first update of a rollout batch the trainer's own log-probs become `old_logprobs`: the
     ratio starts at exactly 1, and what the sampler thought differently is `policy/engine_kl`. A
     loss or gradient that is not finite changes no weight: `optim/skipped` is 1.
+
+    Where memory does not suffice, the micro-batch takes its place in `batches` as two halves and
+    the gradient is summed up anew, since a backward pass that broke off left parts of its own.
     """
-    optimizer.zero_grad(set_to_none=False)
-    sums: dict[str, float] = defaultdict(float)
-    loss_sum = 0.0
-    for cpu_batch in batches:
-        batch = cpu_batch.to(next(policy.parameters()).device)
-        with autocast:
-            logprobs, entropy = policy_logprobs(policy, batch, temperature, with_entropy=True)
-            if first_of_batch:
-                sums["engine_kl"] += masked_sum(k3_kl(batch.old_logprobs, logprobs), batch)
-                cpu_batch.old_logprobs = batch.old_logprobs = logprobs.detach()
-            loss, parts = policy_loss(
-                logprobs,
-                batch.old_logprobs,
-                batch.advantages,
-                batch.loss_mask,
-                clip_low=loss_recipe.clip_low,
-                clip_high=loss_recipe.clip_high,
-                denominators=batch.denominators,
-                ratio_level=loss_recipe.ratio_level,
-                objective=loss_recipe.objective,
-                ref_logprobs=batch.ref_logprobs,
-                kl_coef=loss_recipe.kl_coef,
-            )
-        loss.backward()
-        loss_sum += loss.item()
-        assert entropy is not None
-        sums["entropy"] += masked_sum(entropy, batch)
-        for name, value in parts.items():
-            sums[name] += value.item()
-    return step_optimizer(policy, optimizer, loss_sum, max_grad_norm) | token_means(sums)
+    splits, settings = 0, (loss_recipe, temperature, first_of_batch, autocast)
+    while True:
+        optimizer.zero_grad(set_to_none=False)
+        sums: dict[str, float] = defaultdict(float)
+        fresh: list[Tensor] = []
+        try:
+            for batch in batches:
+                poll()
+                fresh.append(learn_from(policy, batch, sums, *settings))
+            break
+        except torch.OutOfMemoryError:
+            place = len(fresh)
+            fresh.clear()
+            if len(batches[place].rows) == 1:
+                raise
+        batches[place : place + 1] = batches[place].halves()
+        splits += 1
+        release_memory(policy)
+    if first_of_batch:
+        for batch, logprobs in zip(batches, fresh, strict=True):
+            batch.old_logprobs = logprobs.cpu()
+    metrics = step_optimizer(policy, optimizer, sums.pop("loss", 0.0), max_grad_norm)
+    if splits:
+        metrics["optim/memory_splits"] = float(splits)
+    return metrics | token_means(sums)
+
+
+def learn_from(
+    policy: nn.Module,
+    batch: MicroBatch,
+    sums: dict[str, float],
+    loss_recipe: LossRecipe,
+    temperature: float,
+    first_of_batch: bool,
+    autocast: AbstractContextManager[Any],
+) -> Tensor:
+    """Add one micro-batch to the gradient and to `sums`. Returns its log-probs [B, T]."""
+    batch = batch.to(next(policy.parameters()).device)
+    with autocast:
+        logprobs, entropy = policy_logprobs(policy, batch, temperature, with_entropy=True)
+        if first_of_batch:
+            sums["engine_kl"] += masked_sum(k3_kl(batch.old_logprobs, logprobs), batch)
+            batch.old_logprobs = logprobs.detach()
+        loss, parts = policy_loss(
+            logprobs,
+            batch.old_logprobs,
+            batch.advantages,
+            batch.loss_mask,
+            clip_low=loss_recipe.clip_low,
+            clip_high=loss_recipe.clip_high,
+            denominators=batch.denominators,
+            ratio_level=loss_recipe.ratio_level,
+            objective=loss_recipe.objective,
+            ref_logprobs=batch.ref_logprobs,
+            kl_coef=loss_recipe.kl_coef,
+        )
+    loss.backward()
+    assert entropy is not None
+    sums["loss"] += loss.item()
+    sums["entropy"] += masked_sum(entropy, batch)
+    for name, value in parts.items():
+        sums[name] += value.item()
+    return logprobs.detach()
+
+
+def release_memory(policy: nn.Module) -> None:
+    """Give back what a broken pass held, so that the next one finds whole pieces."""
+    if next(policy.parameters()).is_cuda:
+        torch.cuda.empty_cache()
 
 
 def step_optimizer(

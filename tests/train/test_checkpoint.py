@@ -143,7 +143,12 @@ def test_the_folder_is_a_hugging_face_model(run, kind):
 def test_nothing_in_it_is_a_pickle_and_everything_is_in_the_manifest(run, kind):
     folder, _, _ = save(run, 3, kind)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert {os.path.splitext(name)[1] for name in files} <= {".json", ".safetensors", ".jinja"}
+    assert {os.path.splitext(name)[1] for name in files} <= {
+        ".json",
+        ".jsonl",
+        ".safetensors",
+        ".jinja",
+    }
     listed = json.loads((folder / "manifest.json").read_text())["files"]
     assert set(listed) == files - {"manifest.json"}
     assert {"model.safetensors", "trainer/optimizer.safetensors", "trainer/state.json"} < files

@@ -29,6 +29,9 @@ SETTINGS = {
 }
 
 
+TIMED = ("manifest.json", "metrics.jsonl")  # of a checkpoint: they hold times
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing in the package may catch it."""
 
@@ -48,7 +51,7 @@ def start(recipe: Recipe, path: Path) -> RunFolder:
 def trace(run: RunFolder, step: int) -> tuple[list, dict, dict]:
     """All that must be equal: metrics without times, rollouts, the last checkpoint's bytes."""
     metrics = [
-        {key: value for key, value in row.items() if not key.startswith("time/")}
+        {key: value for key, value in row.items() if not key.startswith(("time/", "cost/"))}
         for row in read_metrics(run)
     ]
     folder = run.rollouts(0).parent
@@ -57,7 +60,7 @@ def trace(run: RunFolder, step: int) -> tuple[list, dict, dict]:
     weights = {
         str(path.relative_to(checkpoint)): path.read_bytes()
         for path in checkpoint.rglob("*")
-        if path.is_file() and path.name != "manifest.json"
+        if path.is_file() and path.name not in TIMED
     }
     return metrics, rollouts, weights
 
@@ -126,8 +129,8 @@ def whole(tmp_path_factory) -> dict:
         ("grpo", "roll_out", 4, True),
         ("grpo", "write_rollouts", 4, True),
         ("grpo", "update", 5, True),  # weights moved, metrics not yet written
-        ("grpo", "save_checkpoint", 2, False),
-        ("grpo", "save_checkpoint", 2, True),  # saved, its validation score not yet there
+        ("grpo", "take_snapshot", 2, False),
+        ("grpo", "save", 2, True),  # being written, its validation score not yet there
         ("grpo", "evaluate_model", 2, False),
         ("grpo", "evaluate_model", 2, True),
         ("kl_two_updates", "update", 6, True),

@@ -1,0 +1,110 @@
+"""Asking a run to stop: a signal or a deadline is noted, and long loops look at the note.
+
+`poll()` stands wherever a run spends time: a decoding step, a verdict that is waited for, a
+micro-batch. It raises `Interrupted` there, so that a stop comes at a place where nothing is half
+done, and whoever runs the loop saves and leaves. Signals belong to the process, and so does the
+note.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # Slurm: --signal=USR1@120
+WAIT_SECONDS = 0.05  # between two looks while something else is waited for
+
+T = TypeVar("T")
+
+
+class Interrupted(Exception):
+    """A signal asked for the stop; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class DeadlinePassed(Exception):
+    """The time that `set_deadline` gave is over."""
+
+
+_asked: int | None = None  # the signal
+_deadline: float | None = None  # on time.monotonic's clock
+_looked: float | None = None  # when `poll` was last called
+_longest_gap = 0.0
+
+
+def poll() -> None:
+    """Raise what has been asked for."""
+    global _looked, _longest_gap
+    now = time.monotonic()
+    _longest_gap = max(_longest_gap, now - (_looked or now))
+    _looked = now
+    if _asked is not None:
+        raise Interrupted(_asked)
+    if _deadline is not None and now >= _deadline:
+        raise DeadlinePassed
+
+
+def longest_gap() -> float:
+    """Seconds between two looks, at most so far: how late a stop may come."""
+    return _longest_gap
+
+
+def set_deadline(deadline: float | None) -> None:
+    """`poll` raises DeadlinePassed from `deadline` (time.monotonic) on; None: never."""
+    global _deadline
+    _deadline = deadline
+
+
+def result_of(future: "Future[T]") -> T:
+    """`future.result()`, looking at the note while it waits."""
+    while True:
+        try:
+            return future.result(timeout=WAIT_SECONDS)
+        except NotYet:
+            if future.done():  # its own timeout, not ours
+                raise
+            poll()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Inside, the first SIGTERM, SIGINT or SIGUSR1 is noted. A second one ends the process at once,
+    by the signal's own default action: it reaches even a long call into C.
+    """
+    global _asked, _deadline, _looked, _longest_gap
+
+    def note(number: int, frame: FrameType | None) -> None:
+        global _asked
+        _asked = number
+        for one in SIGNALS:
+            signal.signal(one, signal.SIG_DFL)
+
+    _looked, _longest_gap = None, 0.0
+    main = threading.current_thread() is threading.main_thread()  # only it may set handlers
+    before = {one: signal.signal(one, note) for one in SIGNALS if main}
+    try:
+        yield
+    finally:
+        _asked = _deadline = None
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Inside, `poll` is silent: what has to be whole, such as the save before the end."""
+    global _asked, _deadline
+    held = _asked, _deadline
+    _asked = _deadline = None
+    try:
+        yield
+    finally:
+        _asked, _deadline = _asked if _asked is not None else held[0], held[1]

@@ -1,0 +1,173 @@
+"""The governor: what a run has cost over all its starts, and when it has to save and stop.
+
+Time counts from start to end, whatever it went to: the ledger's phases, evaluation, repeated work,
+and `idle` between them. A process that was killed left no end: what its files show of it is added
+as `killed` at the next start.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from open_rs.console import say
+from open_rs.errors import InputError
+from open_rs.interrupt import longest_gap, set_deadline
+from open_rs.plan.cost import first_use_seconds, price_of, step_seconds
+from open_rs.recipe import Recipe
+from open_rs.runs import RunFolder, append_jsonl, read_json, read_log, read_metrics
+
+SLACK = 0.01  # of the cap, kept back for what cannot be foreseen
+SAVE_MARGIN = 1.5  # on the longest save so far
+WRITE_BYTES_PER_S = 150e6  # taken before the first save was timed
+
+
+class Budget:
+    """Counts from the moment that it is made. `save_bytes`: of one checkpoint."""
+
+    def __init__(self, recipe: Recipe, run: RunFolder, device_name: str, save_bytes: int) -> None:
+        self.recipe, self.run = recipe.budget, run
+        self.usd_per_hour = price_per_hour(recipe, device_name)
+        charge_killed(run, self.usd_per_hour)
+        rows = read_log(run.ledger)
+        self.rows_before = len(rows)
+        self.seconds_before = sum(row["seconds"] for row in rows)
+        self.usd_before = sum(cost(row, self.usd_per_hour) for row in rows)
+        self.started = time.monotonic()
+        self.save_seconds = save_bytes / WRITE_BYTES_PER_S
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far, over all starts."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    @property
+    def usd(self) -> float | None:
+        """Spent so far, None without a price."""
+        if self.usd_per_hour is None:
+            return None
+        return self.usd_before + (time.monotonic() - self.started) / 3600 * self.usd_per_hour
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the nearer of the caps, None without one."""
+        left = []
+        if self.recipe.hours is not None:
+            left.append(self.recipe.hours * 3600 - self.seconds)
+        if self.recipe.usd is not None and self.usd is not None and self.usd_per_hour is not None:
+            left.append((self.recipe.usd - self.usd) / self.usd_per_hour * 3600)
+        return min(left, default=None)
+
+    @property
+    def cap_seconds(self) -> float | None:
+        """The nearer cap as seconds over all starts."""
+        left = self.seconds_left
+        return None if left is None else left + self.seconds
+
+    @property
+    def stop_seconds(self) -> float:
+        """What a stop takes: to notice it, to save, and a little that is not known."""
+        slack = SLACK * (self.cap_seconds or 0.0)
+        return SAVE_MARGIN * self.save_seconds + longest_gap() + slack
+
+    def watch(self, save_seconds: float = 0.0) -> None:
+        """Have `poll` stop the run in time, by what is known by now."""
+        self.save_seconds = save_seconds or self.save_seconds
+        if (left := self.seconds_left) is not None:
+            set_deadline(time.monotonic() + left - self.stop_seconds)
+
+    def metrics(self) -> dict[str, float]:
+        """What has been spent up to this step."""
+        usd = self.usd
+        return {"time/spent_s": self.seconds} | ({} if usd is None else {"cost/usd": usd})
+
+    def refuse_too_little(self, recipe: Recipe, step: int, validation: int) -> None:
+        """Refuse a start that would end before the run has anything to show for it."""
+        left = self.seconds_left
+        if left is None:
+            return
+        done = [row["time/step_s"] for row in read_metrics(self.run) if "time/step_s" in row]
+        if step and done:
+            need, what = sorted(done)[len(done) // 2], "one more step"
+        elif self.run.plan.exists():
+            plan = read_json(self.run.plan)
+            plan["max_completion_tokens"] = recipe.rollout.max_completion_tokens
+            need, what = (
+                first_use_seconds(recipe, plan, validation),
+                "the first score or checkpoint",
+            )
+            need = max(need, step_seconds(plan))
+        else:
+            need, what = 0.0, "a save"
+        need += self.stop_seconds
+        if need > left:
+            key = "budget.hours" if self.recipe.usd is None else "budget.hours or budget.usd"
+            raise InputError(
+                f"{key}: {max(left, 0):.0f} s are left and {what} needs about {need:.0f} s; "
+                "raise it"
+            )
+
+    def close(self, step: int) -> None:
+        """Enter what no phase counted."""
+        rows = read_log(self.run.ledger)[self.rows_before :]
+        idle = time.monotonic() - self.started - sum(row["seconds"] for row in rows)
+        append_jsonl(self.run.ledger, priced("idle", step, max(idle, 0.0), self.usd_per_hour))
+
+    def sentence(self) -> str:
+        """What was spent of what."""
+        parts = []
+        if self.recipe.hours is not None:
+            parts.append(f"{self.seconds / 3600:.3g} of {self.recipe.hours:g} h")
+        if self.recipe.usd is not None and self.usd is not None:
+            parts.append(f"${self.usd:.2f} of ${self.recipe.usd:g}")
+        return ", ".join(parts)
+
+
+def price_per_hour(recipe: Recipe, device_name: str) -> float | None:
+    """The recipe's price, or the table's; a cap in dollars needs one."""
+    budget = recipe.budget
+    if budget.usd_per_hour is not None:
+        return budget.usd_per_hour
+    if (price := price_of(device_name)) is not None:
+        return price.usd_per_hour
+    if budget.usd is not None:
+        raise InputError(
+            f"budget.usd: no price is known for the device {device_name}; set budget.usd_per_hour, "
+            "or cap budget.hours"
+        )
+    return None
+
+
+def priced(phase: str, step: int, seconds: float, usd_per_hour: float | None) -> dict[str, Any]:
+    """A row of the ledger."""
+    usd = None if usd_per_hour is None else seconds / 3600 * usd_per_hour
+    return {"phase": phase, "step": step, "seconds": seconds, "usd": usd}
+
+
+def cost(row: dict[str, Any], usd_per_hour: float | None) -> float:
+    """Dollars of a row; one that was written without a price has today's."""
+    if row.get("usd") is not None:
+        return float(row["usd"])
+    return float(row["seconds"]) / 3600 * (usd_per_hour or 0.0)
+
+
+def charge_killed(run: RunFolder, usd_per_hour: float | None) -> None:
+    """Enter the time of a process that was killed: from its start to the last file that it wrote,
+    less what the ledger has of it. A clock that was turned back makes this 0, never less.
+    """
+    starts = [row for row in read_log(run.events) if "ledger_rows" in row]
+    if not starts:
+        return
+    last, rows = starts[-1], read_log(run.ledger)
+    entered = rows[last["ledger_rows"] :]
+    if any(row["phase"] in ("idle", "killed") for row in entered):
+        return  # it ended by itself
+    lived = newest_write(run.path) - last["time"]
+    lost = lived - sum(row["seconds"] for row in entered)
+    if lost > 0:
+        append_jsonl(run.ledger, priced("killed", last["step"], lost, usd_per_hour))
+        say(f"the last start was killed; {lost:.0f} s of it are added to the ledger")
+
+
+def newest_write(folder: Path) -> float:
+    """When anything below `folder` was last written."""
+    return max(path.stat().st_mtime for path in folder.rglob("*"))

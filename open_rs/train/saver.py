@@ -1,0 +1,98 @@
+"""Saving beside training: at most one checkpoint is being written at a time, in a thread.
+
+The thread writes a copy (`checkpoint.take_snapshot`), so training goes on at once. What fails there
+is raised at the next call of `wait`: a save is waited for before the next one, before its weights
+are scored, and at the end.
+"""
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+from open_rs.recipe import TrainRecipe
+from open_rs.runs import RunFolder, log_event, read_metrics
+from open_rs.train.checkpoint import (
+    Snapshot,
+    check_space,
+    checkpoint_steps,
+    remove_checkpoint,
+    write_snapshot,
+)
+
+
+class Saver:
+    """`start` a save, `wait` for it. A context manager that leaves no write behind."""
+
+    def __init__(self, run: RunFolder, recipe: TrainRecipe, tokenizer: Any) -> None:
+        self.run, self.recipe, self.tokenizer = run, recipe, tokenizer
+        self.seconds = 0.0  # that the longest save so far took
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: tuple[int, Future[float]] | None = None
+
+    def start(self, snapshot: Snapshot) -> None:
+        """Begin to write `snapshot`; the one before it is complete then."""
+        self.wait()
+        check_space(self.run, snapshot)
+        self._writing = snapshot.state.step, self._writer.submit(self._write, snapshot)
+
+    def wait(self) -> None:
+        """Until nothing is being written; raises what went wrong."""
+        if self._writing is not None:
+            (step, future), self._writing = self._writing, None
+            self._note(step, future.result())
+
+    def look(self) -> None:
+        """`wait`, but only for what is done already."""
+        if self._writing is not None and self._writing[1].done():
+            self.wait()
+
+    def _write(self, snapshot: Snapshot) -> float:
+        started = time.perf_counter()
+        write_snapshot(self.run, snapshot, self.tokenizer)
+        return time.perf_counter() - started
+
+    def _note(self, step: int, seconds: float) -> None:
+        self.seconds = max(self.seconds, seconds)
+        log_event(self.run, "save", step, seconds=seconds)
+        removed = retire(self.run, self.recipe)
+        if removed:
+            log_event(self.run, "retire", step, steps=removed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.shutdown(wait=True)
+        if error is None:
+            self.wait()
+
+
+def retire(run: RunFolder, recipe: TrainRecipe) -> list[int]:
+    """Remove the checkpoints that `train.keep_last` lets go, and return their steps.
+
+    The newest ones stay, every `train.keep_every` steps one, and the best by validation so far, by
+    the rule of `evaluate.select`: the highest score, the earliest of equals.
+    """
+    steps = checkpoint_steps(run)  # newest first
+    if recipe.keep_last is None or len(steps) <= recipe.keep_last:
+        return []
+    kept = set(steps[: recipe.keep_last])
+    if recipe.keep_every:
+        kept |= {step for step in steps if step % recipe.keep_every == 0}
+    scores = {
+        row["step"]: row["validation/pass@1"]
+        for row in read_metrics(run)
+        if "validation/pass@1" in row and row["step"] in steps
+    }
+    if scores:
+        kept.add(max(scores, key=lambda step: (scores[step], -step)))
+    gone = [step for step in steps if step not in kept]
+    for step in gone:
+        remove_checkpoint(run.checkpoint(step))
+    return gone
