@@ -20,6 +20,7 @@ from open_rs.recipe import OpenAIEngineSpec, load_recipe
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import SamplingParams
 from open_rs.runs import Ledger, RunFolder, append_jsonl, read_log
+from open_rs.text import redact_all
 
 Row = dict[str, Any]
 
@@ -187,4 +188,4 @@ def remember_use(run: RunFolder, step: int, held: HeldOut, out: Path) -> None:
             "the better of several scores on them is better by chance alone"
         )
     row = {"time": time.time(), "step": step, "set": held.label, "problems": held.content}
-    append_jsonl(uses_file(run), {**row, "command": sys.argv})
+    append_jsonl(uses_file(run), {**row, "command": redact_all(sys.argv)})

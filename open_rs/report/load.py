@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from open_rs.errors import InputError
 from open_rs.runs import RunFolder, read_json, read_log
-from open_rs.text import visible
+from open_rs.text import redact_all, visible
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -31,6 +31,7 @@ class RunData:
     curation: Row = field(default_factory=dict)
     evaluations: dict[str, Row] = field(default_factory=dict)  # summaries by name
     comparison: Row = field(default_factory=dict)
+    test_uses: list[Row] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)  # a sentence per file that cannot be read
 
     @property
@@ -59,7 +60,7 @@ class RunData:
         """A JSON object of the run; empty where the file is absent or damaged."""
         if not path.exists():
             return {}
-        value = presentable(self._guarded(path, read_json, {}))
+        value = presentable(redact_all(self._guarded(path, read_json, {})))
         if not isinstance(value, dict):
             self.damaged.append(f"{self._name(path)}: a JSON object is needed")
             return {}
@@ -94,11 +95,12 @@ def load_run(run: RunFolder) -> RunData:
     data.environment = data.object(run.environment)
     data.plan = data.object(run.plan)
     data.metrics = merged(data.log(run.metrics))
-    data.events = [row for row in data.log(run.events) if "event" in row]
+    data.events = [redact_all(row) for row in data.log(run.events) if "event" in row]
     data.ledger = [row for row in data.log(run.ledger) if "phase" in row]
     data.curation = data.object(run.curated / "summary.json")
     evaluations = run.path / "evaluations"
     data.comparison = data.object(evaluations / "comparison.json")
+    data.test_uses = data.log(evaluations / "test_uses.jsonl", ("step", "set", "problems"))
     for path in sorted(evaluations.glob("*/summary.json")):
         if summary := data.object(path):
             data.evaluations[path.parent.name] = summary

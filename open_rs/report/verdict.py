@@ -3,6 +3,7 @@
 from collections import defaultdict
 from typing import Any
 
+from open_rs.evaluate.scores import expected_best
 from open_rs.report.format import count, duration, number, percent, points
 from open_rs.report.load import Row, RunData
 from open_rs.runs import different_keys
@@ -246,10 +247,8 @@ def cautions(data: RunData) -> list[str]:
                 "the grader could not judge them on both sides."
             )
     if (step := data.selected_step) is not None:
-        found.append(
-            f"The checkpoint of step {step} was chosen on validation problems; "
-            "test problems chose nothing."
-        )
+        found.append(f"The checkpoint of step {step} was chosen on validation problems.")
+    found += _uses(data)
     skipped = sum(bool(row.get("optim/skipped")) for row in data.metrics)
     if skipped:
         steps = "1 step was" if skipped == 1 else f"{count(skipped)} steps were"
@@ -267,11 +266,50 @@ def cautions(data: RunData) -> list[str]:
                 f"{name}: {percent(summary['truncated_frac'])} of the completions hit the cap, "
                 "so the score is also a score of brevity."
             )
+        trained = summary.get("training_prompt")
+        if trained is not None and trained != summary["fingerprint"]["prompt"]:
+            found.append(f"{name}: the prompt was not the one of training.")
         if summary.get("too_long"):
             found.append(
                 f"{name}: {count(summary['too_long'])} problems left out: prompt too long."
             )
     return found
+
+
+def _uses(data: RunData) -> list[str]:
+    """How often each held-out set that chooses nothing was used, from the run's own memory."""
+    found = []
+    for content in dict.fromkeys(row["problems"] for row in data.test_uses):
+        uses = [row for row in data.test_uses if row["problems"] == content and row["step"]]
+        steps = sorted({row["step"] for row in uses})
+        if len(steps) == 1:
+            times = "once" if len(uses) == 1 else f"{len(uses)} times"
+            found.append(f"{uses[0]['set']}: used {times}, for the checkpoint of step {steps[0]}.")
+        elif steps:
+            listed = ", ".join(map(str, steps))
+            found.append(
+                f"{uses[0]['set']}: scored for the checkpoints of steps {listed}. To report the "
+                f"best of them is to choose on the test set{_best_by_chance(data, content, steps)}."
+            )
+    return found
+
+
+def _best_by_chance(data: RunData, content: str, steps: list[int]) -> str:
+    """What the best of several equal checkpoints seems to gain (the winner's curse)."""
+    scores = [
+        summary["scores"]["pass@1"]
+        for summary in data.evaluations.values()
+        if summary.get("fingerprint", {}).get("problems") == content and summary["step"] in steps
+    ]
+    if not scores:
+        return ""
+    score = sum(one["value"] for one in scores) / len(scores)
+    trials = scores[0]["n"] * scores[0]["k"]
+    gain = expected_best(score, trials, len(steps)) - score
+    return (
+        f": of {len(steps)} that do not differ the best seems up to {points(gain)} points better "
+        "than they are, by chance alone"
+    )
 
 
 def _harness_cautions(data: RunData) -> list[str]:
