@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from open_rs.grade.tokens import Token, Tree, Unreadable, number, words_tree
+from open_rs.grade.tokens import REALS, Token, Tree, Unreadable, number, words_tree
 
 MAX_DEPTH = 60
 GREEK = frozenset(
@@ -17,7 +17,7 @@ FUNCTIONS = frozenset(
 )  # fmt: skip
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 OPENING_COMMANDS = frozenset(
-    (r"\frac", r"\sqrt", r"\pi", r"\binom", r"\dbinom", r"\tbinom", r"\lfloor", r"\lceil",
+    (r"\lg", r"\frac", r"\sqrt", r"\pi", r"\binom", r"\dbinom", r"\tbinom", r"\lfloor", r"\lceil",
      r"\infty", r"\imath")
 )  # fmt: skip
 CURRENCIES = {r"\$": "dollar", r"\euro": "euro", r"\pounds": "lb", r"\yen": "yen",
@@ -172,6 +172,10 @@ class Atoms:
             return ("call", name[1:], inside)
         if name in FUNCTIONS:
             return self.function(name)
+        if name == "lg":
+            return ("call", "log", self.plain_argument(), ("num", Fraction(10)))
+        if name == "mathbb" and self.argument() == ("sym", "R"):
+            return REALS
         raise Unreadable(f"\\{name}")
 
     def root(self) -> Tree:

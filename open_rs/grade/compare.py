@@ -18,6 +18,7 @@ from open_rs.grade.names import (
 from open_rs.grade.reader import Tree
 from open_rs.grade.units import ratio
 from open_rs.grade.values import exact_value, floating_value
+from open_rs.grade.words import plain_words
 
 MAX_MEMBERS = 30  # of a list or set that is matched pair by pair
 
@@ -215,7 +216,7 @@ def _same_text(gold: Tree, answer: Tree) -> bool:
 
 def _words(tree: Tree) -> str | None:
     if tree[0] in ("text", "sym", "const"):
-        return str(tree[1]).lower().strip("().*'\" ")
+        return plain_words(str(tree[1]))
     if tree[0] == "*" and all(part[0] in ("sym", "const") for part in tree[1:]):
         return "".join(str(part[1]) for part in tree[1:]).lower()
     return None

@@ -2,13 +2,21 @@
 
 import re
 
+from open_rs.grade.notations import (
+    rewritten,
+    round_brackets,
+    unicode_scripts,
+    without_preamble,
+)
+
 # What a person or a model may type instead of the LaTeX that the reader knows.
 _UNICODE = {
     "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/",
     "π": r"\pi ", "∞": r"\infty ", "°": r"^\circ ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
     "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "≈": r"\approx ",
-    "²": "^{2}", "³": "^{3}", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
-    "√": r"\sqrt", "，": ",", "；": ";", "（": "(", "）": ")", "。": ".", "％": "%", "、": ",",
+    "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
+    "√": r"\surd", "º": r"^\circ ", "ℝ": r"\mathbb{R}", "，": ",", "；": ";", "（": "(", "）": ")",
+    "。": ".", "％": "%", "、": ",",
     "€": r"\euro ", "£": r"\pounds ", "¥": r"\yen ", "₹": r"\rupee ", "＄": r"\$", "℃": r"^\circ C",
     "℉": r"^\circ F", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
     "’": "'", "⁄": "/", "∕": "/", "⟨": r"\langle ", "⟩": r"\rangle ",
@@ -27,7 +35,7 @@ _SIZES = re.compile(
 )
 _SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|~|&nbsp;|\\hspace\{[^{}]*\}|\s")
 _THIN_THOUSANDS = re.compile(r"(?<=\d)(?:,\s*\\!|\{,\}|\\,)\s*(?=\d{3}(?!\d))")
-_FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_FRACTIONS = re.compile(r"\\(?:[dtc]|nice|s)frac(?![a-zA-Z])")
 _FONTS = re.compile(
     r"\\(?:mathrm|textbf|textit|textrm|textsf|texttt|textnormal|textup|mbox|hbox|operatorname\*?|mathbf|mathit|mathsf"
     r"|mathcal|boldsymbol|bm|emph)(?![a-zA-Z])\s*(?=\{)"
@@ -59,7 +67,8 @@ _ENDS = " \t\n.,;:"
 def normalise(text: str) -> str:
     """`text` without layout, in the reader's LaTeX. Applied to golds and answers alike."""
     text = _CONTROLS.sub("", text)
-    text = text.translate(_TABLE)
+    if not text.isascii():
+        text = unicode_scripts(text).translate(_TABLE)
     if "$" in text:
         text = _money(text)
     text = _MATH_MODE.sub(" ", text)
@@ -70,6 +79,7 @@ def normalise(text: str) -> str:
     text = _FONTS.sub(r"\\text", text)
     while (braceless := _POWER_IN_TEXT.sub(r"\1\2", text)) != text:
         text = braceless
+    text = rewritten(text)
     if not _PROSE.search(text):
         text = _PLAIN.sub(_as_command, text)
     text = _COMMAND.sub(lambda match: _synonym(match.group()), text)
@@ -77,7 +87,7 @@ def normalise(text: str) -> str:
     text = _NUMBER_IN_TEXT.sub(r" \1 ", text)
     text = re.sub(r" +", " ", text).strip().rstrip(_ENDS)
     text = _SPACED_THOUSANDS.sub(lambda match: match[1] + match[2].replace(" ", ""), text)
-    return _unwrapped(text)
+    return _unwrapped(without_preamble(_unwrapped(round_brackets(text))))
 
 
 def _money(text: str) -> str:

@@ -4,6 +4,8 @@ import re
 from fractions import Fraction
 from typing import Any
 
+from open_rs.grade.words import number_in_words, says_all_reals, says_no_solution
+
 Tree = tuple[Any, ...]
 Token = tuple[str, str]  # kind, text
 
@@ -37,6 +39,8 @@ def is_words(text: str) -> bool:
     """Words rather than a product of letters: three letters in a row that are no function."""
     if not _WORD.fullmatch(text):
         return False
+    if number_in_words(text) is not None:
+        return True
     words = [word for word in text.split() if word not in ("and", "or")]
     if len(words) == 1 and words[0].lower() in _SHORT_WORDS:
         return True
@@ -44,17 +48,17 @@ def is_words(text: str) -> bool:
     return any(len(part) >= 4 or (len(words) > 1 and len(part) >= 3) for part in parts)
 
 
-_NUMBER_WORDS = {
-    word: ("num", Fraction(value))
-    for value, word in enumerate(
-        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-    )
-}
+REALS = ("tuple", "(", ")", ("neg", ("inf",)), ("inf",))
 
 
 def words_tree(text: str) -> Tree:
-    words = " ".join(text.lower().split())
-    return _NUMBER_WORDS.get(words, ("text", words))
+    """A number in words, the empty set in words, or words."""
+    value = number_in_words(text)
+    if value is not None:
+        return ("num", value)
+    if says_no_solution(text):
+        return ("set",)
+    return REALS if says_all_reals(text) else ("text", " ".join(text.lower().split()))
 
 
 def tokens(text: str) -> list[Token]:
