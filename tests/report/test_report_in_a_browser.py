@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from headless_browser import CHROMIUM, Browser
 from synthetic_run import make_run
-from test_report_page import HOSTILE
+from test_report_page import HOSTILE, make_hostile_run
 
 from open_rs.report import build_report
 from open_rs.runs import RunFolder
@@ -140,6 +140,32 @@ def test_hostile_text_is_shown_and_never_runs(browser: Browser, tmp_path: Path) 
     )
     text = browser.evaluate("document.querySelector('.rollout pre').textContent")
     assert "</script><script>window.hacked = 1</script>" in text and "␛[2J" in text
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_no_text_of_any_file_runs(browser: Browser, tmp_path: Path, guarded: bool) -> None:
+    """With the page's content security policy, and by its escaping alone."""
+    page = build_report(make_hostile_run(tmp_path))
+    browser.call("Page.setBypassCSP", enabled=not guarded)
+    try:
+        browser.open(page, width=1280)
+        for details in ("#figures summary", "details summary"):
+            browser.evaluate(f"document.querySelectorAll('{details}').forEach(d => d.click())")
+        choose(browser, "#sample-step", "0", "change")
+        choose(browser, "#cursor", "1", "input")
+        browser.evaluate("document.querySelector('#cursor').focus()")
+        browser.settle()
+        assert browser.evaluate("window.hacked") is None
+        strange = (
+            "main img, main iframe, main a[href^='j'], main base, main style, main script[src]"
+        )
+        assert browser.evaluate(f'document.querySelectorAll("{strange}").length') == 0
+        assert browser.evaluate("document.querySelectorAll('.rollout').length") == 8
+        assert "window.hacked = 1" in browser.evaluate("document.body.innerText")
+        title = browser.evaluate("document.title")
+        assert title.endswith(": open-rs report") and "window.hacked" in title
+    finally:
+        browser.call("Page.setBypassCSP", enabled=False)
 
 
 @pytest.mark.slow

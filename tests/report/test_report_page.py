@@ -16,13 +16,53 @@ from synthetic_run import make_recipe, make_run
 
 from open_rs.errors import InputError
 from open_rs.report import build_report
-from open_rs.runs import RunFolder, write_json
+from open_rs.runs import RunFolder, append_jsonl, read_log, write_json, write_jsonl
 
 HOSTILE = (
     "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
     "<!-- <script> ]]> \x1b[2J\x1b]0;title\x07 \u202egnp.exe\u202c \u2066 \u200b "
     "&lt;b&gt; {{ 7 * 7 }} \u2028 \x00 </think> \\boxed{</pre>}"
+    "'\"><svg onload=window.hacked=4><a href='javascript:window.hacked=5'>link</a>"
+    "[link](javascript:window.hacked=6) </style><style>*{display:none}</style></title>"
+    "<base href=//x>"
+    "<iframe srcdoc='<script>parent.hacked=7</script>'></iframe> ${window.hacked=8} \u2029 \x9b31m"
 )
+
+
+def make_hostile_run(path: Path) -> RunFolder:
+    """A run in which every text that a model, a data set, a user's function or a library may have
+    written is HOSTILE, names of rewards, reasons and sources among them.
+    """
+    run = make_run(path, num_steps=3, completion=HOSTILE)
+    for file in sorted(path.rglob("*.json")):
+        write_json(file, poisoned(json.loads(file.read_text(encoding="utf-8"))))
+    for step in range(1, 4):
+        write_jsonl(run.rollouts(step), [poisoned(row) for row in read_log(run.rollouts(step))])
+    rows = [poisoned(row) | {"event": row["event"]} for row in read_log(run.events)]
+    write_jsonl(run.events, [*rows, {"event": HOSTILE, "step": 2, "time": 1.7e9, "why": HOSTILE}])
+    write_jsonl(run.ledger, [*read_log(run.ledger), {"phase": HOSTILE, "step": 1, "seconds": 1.0}])
+    more = {f"reward/{HOSTILE}": 0.5, f"time/reward_{HOSTILE}_s": 0.1}
+    write_jsonl(run.metrics, [row | more for row in read_log(run.metrics)])
+    return run
+
+
+# What the page decides by: kinds, names of files, numbers as text
+KEPT = re.compile(r"(test|validation)-\d+|improved|correct|wrong|no_answer|length|stop|[\d.]*")
+FREE_KEYS = ("reasons", "sources", "reward_breakdown", "packages", "fingerprint")
+
+
+def poisoned(value: object, *, free_keys: bool = False) -> object:
+    """`value` with HOSTILE in the place of every text in it that the page does not decide by."""
+    if isinstance(value, str):
+        return value if KEPT.fullmatch(value) else HOSTILE
+    if isinstance(value, list):
+        return [poisoned(one) for one in value]
+    if isinstance(value, dict):
+        return {
+            f"{key} {HOSTILE}" if free_keys else key: poisoned(one, free_keys=key in FREE_KEYS)
+            for key, one in value.items()
+        }
+    return value
 
 
 class Page(HTMLParser):
@@ -79,6 +119,31 @@ def test_text_of_the_model_stays_text(tmp_path: Path) -> None:
     text = json.loads(page.scripts[1])["steps"][0]["groups"][0]["rollouts"][0]["text"]
     assert text.startswith("</script><script>window.hacked = 1</script>")
     assert "␛[2J" in text and "<U+202E>gnp.exe<U+202C>" in text
+
+
+def test_no_text_of_any_file_becomes_markup(tmp_path: Path) -> None:
+    clean = Page(page_of(make_run(tmp_path / "clean", num_steps=3)))
+    html = page_of(make_hostile_run(tmp_path / "hostile"))
+    page = Page(html)
+    assert html.count("window.hacked = 1") > 20  # it is all there, as text
+    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in clean.elements}
+    assert len(page.scripts) == 3 and page.scripts[-1] == clean.scripts[-1]
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
+        assert (attributes.get("href") or "#")[0] == "#" or attributes["href"] == "data:,"
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066\u200b]", html)
+
+
+def test_keys_in_old_files_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path, num_steps=2)
+    key = "q7" * 20
+    monkeypatch.setenv("HF_TOKEN", key)
+    recipe = json.loads(run.recipe.read_text(encoding="utf-8"))
+    recipe["model"]["path"] = f"https://me:{key}@host/model"
+    write_json(run.recipe, recipe)
+    append_jsonl(run.events, {"event": "undecided", "step": 1, "first_error": f"401 for {key}"})
+    html = page_of(run)
+    assert key not in html and "https://***@host/model" in html
 
 
 def nothing_yet(run: RunFolder) -> None:
