@@ -288,7 +288,7 @@ def free_bytes(path: Path) -> int:
 
 class Ledger:
     """Device seconds by phase, appended as each phase ends (failures too). Dollars are null without
-    a price.
+    a price; what an endpoint has cost (`usd` among the figures) comes on top of the machine's time.
     """
 
     def __init__(self, path: Path, usd_per_hour: float | None = None) -> None:
@@ -307,7 +307,9 @@ class Ledger:
         finally:
             seconds = time.perf_counter() - start
             figures["seconds"] = seconds
-            usd = None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
+            rented = None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
+            costs = [one for one in (rented, figures.pop("usd", None)) if one is not None]
+            usd = sum(costs) if costs else None
             append_jsonl(self.path, {"phase": name, "step": step, **figures, "usd": usd})
 
 

@@ -209,6 +209,16 @@ def test_ledger_counts_seconds_and_dollars_of_failures_too(tmp_path, monkeypatch
     assert (second["phase"], second["seconds"]) == ("update", 1.0)
 
 
+def test_dollars_of_an_endpoint_come_on_top_of_the_machine(tmp_path, monkeypatch):
+    ticks = iter([0.0, 3600.0, 0.0, 1.0])
+    monkeypatch.setattr(runs.time, "perf_counter", lambda: next(ticks))
+    path = tmp_path / "ledger.jsonl"
+    for price in (2.5, None):
+        with Ledger(path, price).phase("curate") as figures:
+            figures["usd"] = 0.75
+    assert [row["usd"] for row in read_log(path)] == [3.25, 0.75]
+
+
 def test_ledger_without_a_price_says_null(tmp_path):
     with Ledger(tmp_path / "ledger.jsonl").phase("curate"):
         pass
