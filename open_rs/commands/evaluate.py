@@ -94,6 +94,9 @@ def show_run(
     be_the_writer(context, run.path)
     found = evaluate_run(run, select=select, benchmarks=benchmarks, changes=changes)
     text = "\n\n".join(comparison_text(one) for one in found)
+    if len(found) > 1:
+        text += f"\n\nverdicts: {len(found)} comparisons as one family, "
+        text += found[0]["family"]["method"]
     show(found if len(found) > 1 else found[0], as_json, text)
 
 

@@ -150,17 +150,20 @@ def compare_all(
         found += rows
         if len(rows) > 1:
             best.append(best_of(base.tally, rows))
+    family = judge_as_family(found, confidence)
+    return {"base": str(paths[0]), "family": family, "comparisons": found, "best": best}
+
+
+def judge_as_family(found: Sequence[dict[str, Any]], confidence: float) -> dict[str, Any]:
+    """Give each comparison its Holm-adjusted p-value and take back the verdicts that it does not
+    bear; returns what the family was.
+    """
     adjusted = holm(np.array([one["p_value"] for one in found]))
     for one, p_value in zip(found, adjusted, strict=True):
         one["p_adjusted"] = float(p_value)
         if one["verdict"] != DIFFERENT and p_value >= 1 - confidence:
             one["verdict"] = NOISE
-    return {
-        "base": str(paths[0]),
-        "family": {"comparisons": len(found), "method": f"{FAMILY_METHOD} {1 - confidence:.2g}"},
-        "comparisons": found,
-        "best": best,
-    }
+    return {"comparisons": len(found), "method": f"{FAMILY_METHOD} {1 - confidence:.2g}"}
 
 
 def evaluations_in(path: Path) -> dict[str, Path]:

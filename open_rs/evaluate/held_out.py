@@ -7,7 +7,7 @@ from typing import Any
 
 from open_rs.console import say
 from open_rs.errors import InputError
-from open_rs.evaluate.compare import compare
+from open_rs.evaluate.compare import compare, judge_as_family
 from open_rs.evaluate.records import is_finished, read_summary, total_tokens
 from open_rs.evaluate.run import evaluate_model, validation_settings
 from open_rs.evaluate.scoring import HeldOut, folder_of, open_benchmarks, score
@@ -34,7 +34,7 @@ def evaluate_run(
     The held-out problems are `benchmarks`, or else the recipe's test set; with `select` every
     checkpoint without a validation score gets one first. Only the checkpoint that was picked is
     scored on them, and the base, under the same settings; what is finished is not done again.
-    Returns the comparisons, which are written to evaluations/.
+    Returns the comparisons, which are written to evaluations/; several are judged as one family.
     """
     recipe = load_recipe(run.recipe, changes)
     sets = held_out_sets(run, recipe, benchmarks)
@@ -55,9 +55,12 @@ def evaluate_run(
         comparison = compare(
             folder_of(base, held), folder_of(after, held), recipe.evaluate.confidence
         )
-        comparison["selection"] = chosen
+        found.append(comparison | {"selection": chosen})
+    if len(found) > 1:
+        family = judge_as_family(found, recipe.evaluate.confidence)
+        found = [{**comparison, "family": family} for comparison in found]
+    for held, comparison in zip(sets, found, strict=True):
         write_json(run.evaluation(comparison_name(held)), comparison)
-        found.append(comparison)
     return found
 
 

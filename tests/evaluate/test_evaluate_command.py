@@ -421,7 +421,9 @@ def test_a_run_is_scored_on_benchmarks(command, run: RunFolder) -> None:
     assert status == 0, err
     assert [one["after"] for one in json.loads(out)] == ["one-000010", "two-000010"]
     assert {one["verdict"] for one in json.loads(out)} == {"not distinguishable from noise"}
-    assert read_json(run.evaluation("comparison-two.json"))["num_samples"] == 1
+    second = read_json(run.evaluation("comparison-two.json"))
+    assert (second["num_samples"], second["family"]["comparisons"]) == (1, 2)
+    assert second["p_adjusted"] == 1.0
     assert not run.evaluation("test-000010").exists()
     status, _, err = command("evaluate", str(run.path), "--num-samples", "1")
     assert status == 2 and "go with --benchmark" in err
