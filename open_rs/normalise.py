@@ -47,7 +47,7 @@ def normalised(text: str) -> str:
     words or numbers stays as one space. A text of nothing else is returned as it is.
     """
     plain = unicodedata.normalize("NFKC", text.translate(CHARACTERS)).casefold()
-    plain = DELIMITERS.sub(" ", plain)
+    plain = " ".join(DELIMITERS.sub(" ", plain).split())
     if "\\" in plain or "{" in plain or "~" in plain:
         plain = _without_typesetting(plain)
     plain = AROUND_SIGNS.sub(r"\1", " ".join(plain.split()))

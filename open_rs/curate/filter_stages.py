@@ -2,16 +2,37 @@
 
 from collections.abc import Mapping
 
-from open_rs.curate import filters, pass_rates
+from open_rs.curate import (
+    contamination,
+    duplicates,
+    filters,
+    pass_rates,
+    sampling,
+    text_rules,
+)
 from open_rs.curate.stages import GlobalStage, LocalStage, ModelStage, Stage
 
 STAGES: Mapping[str, Stage] = {
     "boxed": LocalStage(filters.boxed),
     "gold": LocalStage(filters.gold, filters.open_gold, inputs=filters.grading_inputs),
     "custom": LocalStage(filters.custom, filters.open_custom, inputs=filters.custom_inputs),
-    "exact_duplicates": GlobalStage(filters.text_hashes, filters.exact_duplicates),
+    "multi_part": LocalStage(text_rules.multi_part),
+    "proof": LocalStage(text_rules.proof),
+    "language": LocalStage(text_rules.language),
+    "length": LocalStage(text_rules.length),
+    "exact_duplicates": GlobalStage(duplicates.text_hashes, duplicates.exact_duplicates),
+    "near_duplicates": GlobalStage(duplicates.text_and_bands, duplicates.near_duplicates),
     "contamination": LocalStage(
-        filters.contamination, filters.open_contamination, inputs=filters.held_out_inputs
+        contamination.contamination,
+        contamination.open_held_out,
+        inputs=contamination.held_out_inputs,
+    ),
+    "sample": GlobalStage(sampling.sample_features, sampling.sample),
+    "mix": GlobalStage(
+        sampling.mix_features,
+        sampling.mix,
+        sampling.open_strata,
+        inputs=sampling.strata_inputs,
     ),
     "prompt_limit": ModelStage(pass_rates.open_prompt_limit, inputs=pass_rates.prompt_inputs),
     "pass_rate": ModelStage(

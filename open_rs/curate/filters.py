@@ -1,34 +1,24 @@
 """The filters that need nothing but the rows, the grader or a function of the user's."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from open_rs.curate.inputs import function_hash, held_out_source, source_hashes
-from open_rs.curate.stages import Drop, Fetch, Row, Setting, Verdict
+from open_rs.curate.inputs import function_hash
+from open_rs.curate.stages import Drop, Row, Setting, Verdict
 from open_rs.errors import InputError
 from open_rs.grade import Grade, Grader
-from open_rs.grade.exact import exact_verdict
 from open_rs.grade.extract import last_boxed
 from open_rs.grade.policy import policy_version
-from open_rs.normalise import normalised, normalised_answer
 from open_rs.plugins import load_function
-from open_rs.problems import Problem, load_problems
+from open_rs.problems import Problem
 from open_rs.recipe import (
     BoxedFilter,
-    ContaminationFilter,
     CustomFilter,
-    ExactDuplicatesFilter,
     GoldFilter,
     Recipe,
 )
-
-FETCHED_AT_ONCE = 4096
 
 
 def boxed(problems: Sequence[Problem], spec: BoxedFilter) -> list[Verdict]:
@@ -88,93 +78,6 @@ def open_gold(spec: GoldFilter, setting: Setting) -> Iterator[CheckGold]:
 def grading_inputs(spec: Any, recipe: Recipe) -> Row:
     version = policy_version(unboxed_numbers=recipe.grade.unboxed_numbers)
     return {"grade": {"policy_version": version, "timeout_s": recipe.grade.timeout_s}}
-
-
-def text_hashes(
-    problems: Sequence[Problem], spec: ExactDuplicatesFilter
-) -> NDArray[np.uint64]:  # [rows, 2]
-    """128 bits of each normalised text."""
-    texts = (normalised(one.problem).encode() for one in problems)
-    digests = b"".join(hashlib.blake2b(text, digest_size=16).digest() for text in texts)
-    return np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
-
-
-def exact_duplicates(
-    hashes: NDArray[np.uint64], fetch: Fetch, spec: ExactDuplicatesFilter
-) -> list[Verdict]:
-    """Of problems with the same normalised text keeps the first; none where their golds differ."""
-    verdicts: list[Verdict] = [None] * len(hashes)
-    groups = equal_rows(hashes)
-    members = np.sort(np.concatenate(groups)) if groups else np.empty(0, dtype=np.int64)
-    known: dict[int, tuple[str, str]] = {}  # of a row: id and gold
-    for start in range(0, len(members), FETCHED_AT_ONCE):
-        rows = members[start : start + FETCHED_AT_ONCE].tolist()
-        known |= {row: (one.id, one.answer) for row, one in zip(rows, fetch(rows), strict=True)}
-    for group in groups:
-        first, *copies = group.tolist()
-        golds = different_golds(known[row][1] for row in (first, *copies))
-        if len(golds) > 1:
-            conflict = Drop("duplicates with different answers", " / ".join(map(repr, golds)))
-            for row in (first, *copies):
-                verdicts[row] = conflict
-        else:
-            for row in copies:
-                verdicts[row] = Drop("duplicate", f"of {known[first][0]}")
-    return verdicts
-
-
-def equal_rows(hashes: NDArray[np.uint64]) -> list[NDArray[np.int64]]:
-    """The groups of two and more rows of `hashes` [rows, 2] that are equal, each in row order."""
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: equal rows stay in row order
-    ordered = hashes[order]
-    changes = np.flatnonzero(np.any(ordered[1:] != ordered[:-1], axis=1)) + 1
-    starts = np.concatenate(([0], changes))
-    ends = np.concatenate((changes, [len(ordered)]))
-    several = ends - starts > 1
-    return [order[start:end] for start, end in zip(starts[several], ends[several], strict=True)]
-
-
-def different_golds(golds: Iterator[str] | Sequence[str]) -> list[str]:
-    """The golds that differ, each as it is first written."""
-    known: list[str] = []
-    for gold in golds:
-        if not any(same_gold(one, gold) for one in known):
-            known.append(gold)
-    return known
-
-
-def same_gold(one: str, other: str) -> bool:
-    """Equal in spelling, or to the grader at once, whichever of the two is the gold."""
-    if normalised_answer(one) == normalised_answer(other):
-        return True
-    return "correct" in (exact_verdict(one, other), exact_verdict(other, one))
-
-
-HeldOutTexts = Mapping[str, Drop]  # by normalised text
-
-
-def contamination(
-    problems: Sequence[Problem], spec: ContaminationFilter, texts: HeldOutTexts
-) -> list[Verdict]:
-    """Drops problems whose normalised text is that of a held-out problem."""
-    return [texts.get(normalised(problem.problem)) for problem in problems]
-
-
-def held_out_texts(held_out: Mapping[str, Sequence[Problem]]) -> HeldOutTexts:
-    """What to say of a copy of a problem in a `held_out` set (by name)."""
-    texts: dict[str, Drop] = {}
-    for name, members in held_out.items():
-        for member in members:
-            texts.setdefault(
-                normalised(member.problem), Drop(f"copy of a row of {name}", member.id)
-            )
-    return texts
-
-
-@contextmanager
-def open_contamination(spec: ContaminationFilter, setting: Setting) -> Iterator[HeldOutTexts]:
-    sources = {name: held_out_source(setting.recipe, name) for name in spec.against}
-    yield held_out_texts({name: load_problems(one, raw=True) for name, one in sources.items()})
 
 
 @dataclass(frozen=True)
@@ -238,16 +141,6 @@ def custom(problems: Sequence[Problem], spec: CustomFilter, keep: Keep) -> list[
 @contextmanager
 def open_custom(spec: CustomFilter, setting: Setting) -> Iterator[Keep]:
     yield load_function(spec.function)
-
-
-def held_out_inputs(spec: ContaminationFilter, recipe: Recipe) -> Row:
-    sources = {name: held_out_source(recipe, name) for name in spec.against}
-    return {
-        "held_out": {name: one.model_dump(mode="json") for name, one in sources.items()},
-        "files": {
-            key: hash_ for one in sources.values() for key, hash_ in source_hashes(one).items()
-        },
-    }
 
 
 def custom_inputs(spec: CustomFilter, recipe: Recipe) -> Row:

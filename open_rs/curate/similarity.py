@@ -8,13 +8,9 @@ their numbers are the same too, else one template with other numbers.
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import blake2b
-
-import numpy as np
-from numpy.typing import NDArray
 
 from open_rs.grade.exact import exact_verdict
 from open_rs.normalise import normalised, normalised_answer
@@ -29,18 +25,28 @@ NUMBER_WORDS = {word: str(n + (n > 0)) for n, word in enumerate(_SMALL.split())}
 TOKENS = re.compile(
     r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"  # numbers
     r"|\\?[^\W\d_]+|[-+*/=<>^%!]"  # words, commands, signs
+    r"|[()\[\]]"  # of formulas; no words
 )
+FEW_WORDS = 5  # a problem with fewer is its formula
+BRACKETS = frozenset("()[]")
 RUN = 5  # tokens in a row by which a quotation is known
 SHORTEST_QUOTED = 12  # a problem of fewer tokens stands in too many others by chance
+LONGER, MOSTLY = 1.2, 0.75  # times as many tokens; share of the runs
 
 
 @dataclass(frozen=True)
 class Wording:
-    """The tokens of a problem in order: as they are, and with each number alike."""
+    """A normalised text and its tokens in order: as they are, and with each number alike."""
 
+    text: str
     tokens: tuple[str, ...]  # numbers by their value
-    words: tuple[str, ...]  # numbers as NUMBER
-    numbers: frozenset[str]  # the different values
+    words: tuple[str, ...]  # numbers as NUMBER, without brackets
+    values: tuple[str, ...]  # of the numbers, in order
+
+    @cached_property
+    def numbers(self) -> frozenset[str]:
+        """The different values."""
+        return frozenset(self.values)
 
     @cached_property
     def counts(self) -> Counter[Hashable]:
@@ -48,6 +54,11 @@ class Wording:
         counts: Counter[Hashable] = Counter(self.words)
         counts.update(zip(self.words, self.words[1:], strict=False))
         return counts
+
+    @cached_property
+    def formula(self) -> tuple[str, ...]:
+        """The tokens that are no words of prose."""
+        return tuple(one for one in self.tokens if len(one) == 1 or not one.isalpha())
 
     @cached_property
     def runs(self) -> frozenset[tuple[str, ...]]:
@@ -59,18 +70,20 @@ def wording(text: str) -> Wording:
     """The wording of a problem's text."""
     tokens: list[str] = []
     words: list[str] = []
-    numbers: set[str] = set()
-    for token in TOKENS.findall(normalised(text)):
+    values: list[str] = []
+    plain = normalised(text)
+    for token in TOKENS.findall(plain):
         number = token if token[0].isdecimal() or token[0] == "." else NUMBER_WORDS.get(token)
         if number is None:
             tokens.append(token)
-            words.append(token)
+            if token not in BRACKETS:
+                words.append(token)
         else:
             value = _value(number)
             tokens.append(value)
             words.append(NUMBER)
-            numbers.add(value)
-    return Wording(tuple(tokens), tuple(words), frozenset(numbers))
+            values.append(value)
+    return Wording(plain, tuple(tokens), tuple(words), tuple(values))
 
 
 def _value(number: str) -> str:
@@ -88,13 +101,23 @@ def similarity(one: Wording, other: Wording) -> float:
     return shared / either if either else 1.0
 
 
-def quoted(part: Wording, whole: Wording) -> float:
-    """The share of the runs of `part` that stand in `whole`, numbers and all; 0 where `part` is too
-    short to tell.
+def likeness(one: Wording, other: Wording) -> float:
+    """Their similarity; 0 where the formula is all there is to one of them, and differs: of
+    `Compute 3 + 4` other words would be another problem.
+    """
+    few = min(len(each.tokens) - len(each.formula) for each in (one, other)) < FEW_WORDS
+    return 0.0 if few and one.formula != other.formula else similarity(one, other)
+
+
+def quotes(whole: Wording, part: Wording) -> bool:
+    """Whether `part` stands in `whole`, numbers and all: every run of it, or most of them where
+    `whole` is clearly longer. One that is too short to tell does not.
     """
     if len(part.tokens) < SHORTEST_QUOTED:
-        return 0.0
-    return len(part.runs & whole.runs) / len(part.runs)
+        return False
+    missing = len(part.runs - whole.runs)
+    longer = len(whole.tokens) >= LONGER * len(part.tokens)
+    return missing <= (1 - MOSTLY) * len(part.runs) if longer else missing == 0
 
 
 def same_answer(one: str, other: str) -> bool:
@@ -107,72 +130,3 @@ def same_answer(one: str, other: str) -> bool:
 def answers_agree(one: str, other: str) -> bool:
     """No sign of two different answers: the same one, or one of them is not known."""
     return not one.strip() or not other.strip() or same_answer(one, other)
-
-
-class _TokenHashes(dict[str, int]):
-    """The 64-bit hash of a token, worked out once; the same in every process."""
-
-    def __missing__(self, token: str) -> int:
-        value = int.from_bytes(blake2b(token.encode(), digest_size=8).digest(), "little")
-        self[token] = value
-        return value
-
-
-_TOKEN_HASHES = _TokenHashes()
-_PAIR = np.uint64(0x9E3779B97F4A7C15)
-
-
-def text_key(text: str) -> int:
-    """64-bit hash of any text."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-def feature_hashes(wordings: Iterable[Wording]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """(the hashes of the words and pairs of all wordings in a row, where each wording's begin).
-
-    A wording of n tokens has 2 n - 1 features; an empty one has a single feature of its own.
-    """
-    lists = [one.words or ("",) for one in wordings]
-    lengths = np.array([len(one) for one in lists], np.int64)
-    words = np.array([_TOKEN_HASHES[word] for one in lists for word in one], np.uint64)
-    ends = np.cumsum(lengths)
-    pairs = words[:-1] * _PAIR + words[1:]
-    within = np.ones(len(pairs), bool)
-    within[ends[:-1] - 1] = False  # no pair across two wordings
-    owner = np.repeat(np.arange(len(lists)), lengths)
-    owners = np.concatenate([owner, owner[:-1][within]])
-    order = np.argsort(owners, kind="stable")
-    features = np.concatenate([words, pairs[within]])[order]
-    starts = np.concatenate([[0], np.cumsum(2 * lengths - 1)[:-1]])
-    return features, starts.astype(np.int64)
-
-
-def minhash(
-    features: NDArray[np.uint64], starts: NDArray[np.int64], num_hashes: int
-) -> NDArray[np.uint32]:
-    """Signatures [rows, num_hashes]: two of them agree at a place with the probability of the
-    Jaccard index of the two sets of features (Broder 1997), by multiply-shift hashing.
-    """
-    drawn = np.random.Generator(np.random.Philox(key=0)).integers(
-        0, 2**64, (num_hashes, 2), np.uint64
-    )
-    signatures = np.empty((len(starts), num_hashes), np.uint32)
-    for place, (factor, shift) in enumerate(drawn):
-        hashed = ((features * (factor | np.uint64(1)) + shift) >> np.uint64(32)).astype(np.uint32)
-        signatures[:, place] = np.minimum.reduceat(hashed, starts)
-    return signatures
-
-
-def bands(signatures: NDArray[np.uint32], rows_per_band: int) -> NDArray[np.uint32]:
-    """Keys [rows, bands]: two rows share the key of a band where they agree in its whole width."""
-    cut = signatures.reshape(len(signatures), -1, rows_per_band).astype(np.uint64)
-    keys = np.zeros(cut.shape[:2], np.uint64)
-    for place in range(rows_per_band):
-        keys = (keys ^ cut[:, :, place]) * _PAIR
-        keys ^= keys >> np.uint64(29)
-    return (keys >> np.uint64(32)).astype(np.uint32)
-
-
-def numbers_keys(wordings: Sequence[Wording]) -> NDArray[np.uint64]:
-    """A hash of the different numbers of each wording."""
-    return np.array([text_key(" ".join(sorted(one.numbers))) for one in wordings], np.uint64)

@@ -1,9 +1,11 @@
 """The filters of curation and their settings."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from open_rs.recipe.rewards import Script
 from open_rs.recipe.section import Section
 
 
@@ -30,20 +32,177 @@ class GoldFilter(Filter):
 
 
 class ExactDuplicatesFilter(Filter):
-    """Keeps the first of rows with the same normalised text; none if their answers differ."""
+    """Of rows with the same normalised text keeps the best: one with a solution, then the longest
+    solution, then the first.
+    """
 
     type: Literal["exact_duplicates"] = "exact_duplicates"
+    conflicts: Literal["drop", "keep_best"] = Field(
+        "drop", description="duplicates with different answers: drop them all, or keep the best"
+    )
+
+
+class NearDuplicatesFilter(Filter):
+    """Of rows that are one problem in other words keeps the best, as exact_duplicates does. Rows
+    with other numbers are other problems.
+    """
+
+    type: Literal["near_duplicates"] = "near_duplicates"
+    similarity: float = Field(
+        0.55,
+        gt=0,
+        le=1,
+        description="Jaccard index of words and pairs of words from which rows with the same "
+        "numbers and the same answer are duplicates",
+    )
+    conflict_similarity: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="the same where the answers differ: below it they are two questions about the "
+        "same things",
+    )
+    conflicts: Literal["drop", "keep_best"] = Field(
+        "drop", description="duplicates with different answers: drop them all, or keep the best"
+    )
+
+    @model_validator(mode="after")
+    def conflicts_are_the_more_alike(self) -> Self:
+        if self.conflict_similarity < self.similarity:
+            raise ValueError("conflict_similarity must be at least similarity")
+        return self
 
 
 class ContaminationFilter(Filter):
-    """Drops rows whose normalised text occurs in a held-out set."""
+    """Drops rows that are a problem of a held-out set: copies, copies in other words, rows that
+    quote a whole one or are quoted by one.
+    """
 
     type: Literal["contamination"] = "contamination"
     against: tuple[str, ...] = Field(
         ("validation", "test"),
-        description='"validation" and "test": the held-out sets of the recipe; else paths',
+        description='"validation" and "test": the held-out sets of the recipe; a benchmark by its '
+        'name, such as "math500"; else paths',
         min_length=1,
     )
+    similarity: float = Field(
+        0.55,
+        gt=0,
+        le=1,
+        description="Jaccard index of words and pairs of words from which a row with the same "
+        "numbers and the same answer is a copy in other words",
+    )
+    template_similarity: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="the same from which a row with other numbers is of one template",
+    )
+    same_template: Literal["keep", "drop"] = Field(
+        "keep",
+        description="a held-out problem with other numbers or another answer: keep and note it in "
+        "the manifest, or drop it",
+    )
+
+
+class MultiPartFilter(Filter):
+    """Drops problems that ask for several things, each with an answer of its own."""
+
+    type: Literal["multi_part"] = "multi_part"
+
+
+class ProofFilter(Filter):
+    """Drops problems that ask for a proof and for no answer."""
+
+    type: Literal["proof"] = "proof"
+
+
+class LanguageFilter(Filter):
+    """Keeps problems whose words are in the expected scripts."""
+
+    type: Literal["language"] = "language"
+    scripts: tuple[Script, ...] = Field(("latin",), min_length=1, description="expected scripts")
+    max_outside: float = Field(
+        0.05, ge=0, le=1, description="largest share of the letters of words in other scripts"
+    )
+
+
+class LengthFilter(Filter):
+    """Keeps rows with min <= length <= max. Tokens are the business of prompt_limit."""
+
+    type: Literal["length"] = "length"
+    of: Literal["problem", "solution", "answer"] = Field("problem", description="what is measured")
+    unit: Literal["characters", "words"] = Field("characters", description="of min and max")
+    min: int | None = Field(None, ge=0, description="shortest that is kept")
+    max: int | None = Field(None, ge=0, description="longest that is kept")
+
+    @model_validator(mode="after")
+    def leaves_room(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("a length filter needs min or max")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min must not be larger than max, or no row is kept")
+        return self
+
+
+class SampleFilter(Filter):
+    """Keeps `count` rows, drawn by a hash of seed and content: the order of the rows says nothing,
+    and of a larger set of rows those that it shares with a smaller one are drawn alike.
+    """
+
+    type: Literal["sample"] = "sample"
+    count: int = Field(ge=1, description="rows to keep")
+    seed: int = Field(0, description="another seed draws other rows")
+    short: Literal["report", "refuse"] = Field("report", description="where there are fewer rows")
+
+
+class MixFilter(Filter):
+    """Keeps so many rows of each stratum, drawn as `sample` draws, and no row of another one."""
+
+    type: Literal["mix"] = "mix"
+    by: str = Field(
+        "source",
+        description='what the strata are: "source", "pass_rate" (bands, as the pass_rate filter '
+        'before it measured them), or "module:function", which gets a Problem and returns a text',
+    )
+    counts: dict[str, int] = Field(
+        min_length=1,
+        description='rows to keep of each, such as { "gsm8k" = 3000 }; of a band of pass rates, '
+        'lower bound in, upper out, such as { "0.0-0.25" = 1000, "0.25-1.0" = 3000 }',
+    )
+    seed: int = Field(0, description="another seed draws other rows")
+    short: Literal["report", "refuse"] = Field(
+        "report", description="where a stratum has fewer rows than asked for"
+    )
+
+    @model_validator(mode="after")
+    def strata_can_be_read(self) -> Self:
+        if self.by not in ("source", "pass_rate") and ":" not in self.by:
+            raise ValueError(f"by {self.by!r} unknown; known: source, pass_rate, module:function")
+        for stratum, count in self.counts.items():
+            if count < 1:
+                raise ValueError(f"counts: {stratum!r} asks for {count} rows; ask for 1 or more")
+        if self.by == "pass_rate":
+            self.bands()
+        return self
+
+    def bands(self) -> dict[str, tuple[float, float]]:
+        """(lower, upper) of each stratum of pass rates; they must not overlap."""
+        bands: dict[str, tuple[float, float]] = {}
+        for text in self.counts:
+            lower, dash, upper = text.partition("-")
+            try:
+                bands[text] = float(lower), float(upper)
+            except ValueError:
+                raise ValueError(
+                    f"counts: {text!r} is no band of pass rates; write it as 0.25-0.5"
+                ) from None
+            if not dash or not 0 <= bands[text][0] < bands[text][1]:
+                raise ValueError(f"counts: band {text!r} must rise from 0 or more")
+        ordered = sorted(bands.values())
+        if any(one[1] > other[0] for one, other in pairwise(ordered)):
+            raise ValueError("counts: bands of pass rates must not overlap")
+        return bands
 
 
 class PromptLimitFilter(Filter):
@@ -86,9 +245,16 @@ FilterSpec = Annotated[
     BoxedFilter
     | GoldFilter
     | ExactDuplicatesFilter
+    | NearDuplicatesFilter
     | ContaminationFilter
+    | MultiPartFilter
+    | ProofFilter
+    | LanguageFilter
+    | LengthFilter
     | PromptLimitFilter
     | PassRateFilter
+    | SampleFilter
+    | MixFilter
     | CustomFilter,
     Field(discriminator="type"),
 ]

@@ -6,30 +6,18 @@ from curation_stand_ins import problem
 from open_rs.curate.filters import (
     PassRate,
     boxed,
-    contamination,
     custom,
-    exact_duplicates,
     gold,
-    held_out_texts,
     pass_rate,
-    text_hashes,
 )
 from open_rs.curate.stages import Drop
 from open_rs.errors import InputError
 from open_rs.grade import Grade, Grader
 from open_rs.recipe import (
     BoxedFilter,
-    ContaminationFilter,
     CustomFilter,
-    ExactDuplicatesFilter,
     GoldFilter,
 )
-
-
-def copies_of(problems):
-    spec = ExactDuplicatesFilter()
-    features = text_hashes(problems, spec)
-    return exact_duplicates(features, lambda rows: [problems[row] for row in rows], spec)
 
 
 def custom_verdicts(problems, keep):
@@ -104,58 +92,6 @@ def test_gold_asks_once_for_each_distinct_gold():
         == [None] * 6
     )
     assert asked == ["0", "1"]
-
-
-def test_exact_duplicates_keep_the_first_and_none_of_a_conflict():
-    verdicts = copies_of(
-        [
-            problem("a", "Compute 1 + 1.", "2"),
-            problem("b", "compute  1+1", "2.0"),  # the same gold
-            problem("c", "Compute 2 + 2.", "4"),
-            problem("d", "Compute 3 + 3.", "6"),
-            problem("e", "COMPUTE 3 + 3.", "7"),
-            problem("f", "Compute 3 + 3.", "6"),
-        ]
-    )
-    conflict = Drop("duplicates with different answers", "'6' / '7'")
-    assert verdicts == [None, Drop("duplicate", "of a"), None, conflict, conflict, conflict]
-
-
-def test_golds_that_the_grader_calls_equal_are_no_conflict():
-    verdicts = copies_of(
-        [
-            problem("a", "Compute 1 / 2.", r"\frac{1}{2}"),
-            problem("b", "Compute 1 / 2.", "0.5"),
-            problem("c", "How long is it?", "8 cm"),
-            problem("d", "How long is it?", r"8\text{ centimeters}"),
-            problem("e", "Solve it.", "see figure"),
-            problem("f", "Solve it.", "See figure."),
-        ]
-    )
-    copies = [None, Drop("duplicate", "of a"), None, Drop("duplicate", "of c")]
-    assert verdicts == [*copies, None, Drop("duplicate", "of e")]
-
-
-def test_contamination_names_the_set_and_the_row():
-    held_out = {
-        "test": [problem("t1", "Compute 7 + 5."), problem("t2", "Compute 9 - 4.")],
-        "aime": [problem("a1", "Find $x$.")],
-    }
-    verdicts = contamination(
-        [
-            problem("p", "compute 9 - 4"),
-            problem("q", "Compute 9 + 4."),
-            problem("r", "Find \\(x\\)."),
-        ],
-        ContaminationFilter(),
-        held_out_texts(held_out),
-    )
-    assert verdicts == [
-        Drop("copy of a row of test", "t2"),
-        None,
-        Drop("copy of a row of aime", "a1"),
-    ]
-    assert str(verdicts[0]) == "copy of a row of test: t2"
 
 
 # correct, decided of 8 samples: rates 0, 1/8, 1, 1/2 (of two decided), undecided

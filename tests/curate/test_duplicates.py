@@ -1,0 +1,226 @@
+"""Exact and near duplicates: what counts as one problem, which row stays, what a conflict is."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+from curation_stand_ins import problem
+from hypothesis import given
+from hypothesis import strategies as st
+
+from open_rs.curate.duplicates import (
+    candidate_pairs,
+    exact_duplicates,
+    near_duplicates,
+    text_and_bands,
+    text_hashes,
+)
+from open_rs.curate.similarity import similarity, wording
+from open_rs.curate.stages import Drop, Note
+from open_rs.errors import InputError
+from open_rs.recipe import ExactDuplicatesFilter, NearDuplicatesFilter, recipe_from_dict
+
+
+def exact(problems, **settings):
+    spec = ExactDuplicatesFilter(**settings)
+    return exact_duplicates(text_hashes(problems, spec), fetch_of(problems), spec)
+
+
+def near(problems, **settings):
+    spec = NearDuplicatesFilter(**settings)
+    return near_duplicates(text_and_bands(problems, spec), fetch_of(problems), spec)
+
+
+def fetch_of(problems):
+    return lambda rows: [problems[row] for row in rows]
+
+
+BUYS = "Janet buys 3 bags of apples for 4 dollars each. How much does she pay in total?"
+PAYS = "Janet buys 3 sacks of apples for 4 dollars each. How much does she pay altogether?"
+
+
+def test_exact_duplicates_keep_the_first_and_none_of_a_conflict():
+    verdicts = exact(
+        [
+            problem("a", "Compute 1 + 1.", "2"),
+            problem("b", "compute  1+1", "2.0"),  # the same gold
+            problem("c", "Compute 2 + 2.", "4"),
+            problem("d", "Compute 3 + 3.", "6"),
+            problem("e", "COMPUTE 3 + 3.", "7"),
+            problem("f", "Compute 3 + 3.", "6"),
+        ]
+    )
+    conflict = Drop("duplicates with different answers", "'6' / '7'")
+    assert verdicts == [None, Drop("duplicate", "of a"), None, conflict, conflict, conflict]
+
+
+def test_golds_that_the_grader_calls_equal_are_no_conflict():
+    verdicts = exact(
+        [
+            problem("a", "Compute 1 / 2.", r"\frac{1}{2}"),
+            problem("b", "Compute 1 / 2.", "0.5"),
+            problem("c", "How long is it?", "8 cm"),
+            problem("d", "How long is it?", r"8\text{ centimeters}"),
+            problem("e", "Solve it.", "see figure"),
+            problem("f", "Solve it.", "See figure."),
+        ]
+    )
+    copies = [None, Drop("duplicate", "of a"), None, Drop("duplicate", "of c")]
+    assert verdicts == [*copies, None, Drop("duplicate", "of e")]
+
+
+def test_a_missing_gold_is_no_conflict():
+    rows = [problem("a", BUYS, ""), problem("b", BUYS, "12"), problem("c", PAYS, "")]
+    assert exact(rows) == [None, Drop("duplicate", "of a"), None]
+    assert [str(one) for one in near(rows)[1:]] == [
+        "duplicate: of a",
+        "near duplicate: of a, similarity 0.68",
+    ]
+
+
+@pytest.mark.parametrize("find", [exact, near])
+def test_the_row_with_the_longest_solution_stays(find):
+    rows = [
+        problem("a", "Compute 1 + 1.", "2"),
+        problem("b", "Compute 1 + 1.", "2", "It is 2."),
+        problem("c", "Compute 1 + 1.", "2", "One and one make two."),
+        problem("d", "Compute 1 + 1.", "2", "  "),
+        problem("e", "Compute 1 + 1.", "2", "One and one make 2 ..."[:21]),  # as long: c is first
+    ]
+    copy = Drop("duplicate", "of c")
+    assert find(rows) == [copy, copy, None, copy, copy]
+
+
+@pytest.mark.parametrize("find", [exact, near])
+def test_a_recipe_can_keep_the_best_of_a_conflict(find):
+    rows = [problem("a", "Compute 1 + 1.", "2"), problem("b", "Compute 1 + 1.", "3")]
+    assert find(rows, conflicts="keep_best") == [None, Drop("duplicate", "of a")]
+    assert all(one.reason == "duplicates with different answers" for one in find(rows))
+
+
+def test_near_duplicates_are_named_with_their_similarity():
+    alike = similarity(wording(BUYS), wording(PAYS))
+    # 17 and 16 words, 16 and 15 pairs; all but "bags", "in total" and "sacks", "altogether" are
+    # shared, 14 words and 12 pairs: 26 / (33 + 31 - 26) = 0.684
+    assert alike == pytest.approx(26 / 38)
+    rows = [problem("a", BUYS, "12"), problem("b", "Compute 7.", "7"), problem("c", PAYS, "12.0")]
+    assert near(rows) == [None, None, Drop("near duplicate", "of a, similarity 0.68")]
+    assert near(rows, similarity=0.69) == [None] * 3
+
+
+def test_other_numbers_make_another_problem():
+    other = BUYS.replace("3", "5")
+    rows = [problem("a", BUYS, "12"), problem("b", other, "20"), problem("c", other, "12")]
+    assert similarity(wording(BUYS), wording(other)) == 1
+    conflict = Drop("duplicates with different answers", "'20' / '12'")
+    assert near(rows) == [None, conflict, conflict]  # b and c are one text
+
+
+def test_numbers_in_words_are_numbers():
+    spelled = BUYS.replace("3", "three").replace("4", "four")
+    assert near([problem("a", BUYS, "12"), problem("b", spelled, "12")]) == [
+        None,
+        Drop("near duplicate", "of a, similarity 1.00"),
+    ]
+
+
+def test_like_rows_with_other_answers_are_two_questions_and_noted():
+    first = "In triangle $ABC$ with $AB = 13$, $BC = 14$ and $CA = 15$, find the length of $AD$."
+    other = first.replace("AD", "BD")  # 1 - 2 * 2 / (...) alike, but asked for something else
+    alike = similarity(wording(first), wording(other))
+    assert 0.8 < alike < 0.95
+    rows = [problem("a", first, "12"), problem("b", other, "5")]
+    reason = "like another row, with another answer"
+    assert near(rows) == [
+        Note(reason, f"b, similarity {alike:.2f}"),
+        Note(reason, f"a, similarity {alike:.2f}"),
+    ]
+    conflict = Drop("duplicates with different answers", "'12' / '5'")
+    assert near(rows, conflict_similarity=0.8) == [conflict, conflict]
+
+
+def test_clusters_are_what_pairs_connect():
+    words = [letter + "ox" for letter in "bcdfghjklmnpqrstv"]
+    texts = [" ".join(words[start : start + 13]) for start in (0, 2, 4)]
+    ends = similarity(wording(texts[0]), wording(texts[2]))
+    steps = [similarity(wording(texts[i]), wording(texts[i + 1])) for i in (0, 1)]
+    assert ends < 0.6 < min(steps)  # the middle one alone joins the ends
+    verdicts = near([problem(str(i), text) for i, text in enumerate(texts)], similarity=0.6)
+    assert verdicts[0] is None
+    assert [one.detail.split(",")[0] for one in verdicts[1:]] == ["of 0", "of 0"]
+
+
+@given(st.permutations(range(7)))
+def test_the_order_of_the_rows_decides_between_equally_good_ones_alone(order):
+    rows = [
+        problem("a", BUYS, "12"),
+        problem("b", PAYS, "12", "3 times 4 is 12"),
+        problem("c", "Compute 3 + 3.", "6"),
+        problem("d", "Compute 3 + 3.", "7"),
+        problem("e", "Find $x$ if $x + 1 = 5$.", "4"),
+        problem("f", "find $x$ if $x+1=5$", "4"),
+        problem("g", BUYS.replace("4", "9"), "27"),
+    ]
+    shuffled = [rows[place] for place in order]
+    kept = {
+        one.id for one, verdict in zip(shuffled, near(shuffled), strict=True) if verdict is None
+    }
+    first = "e" if order.index(4) < order.index(5) else "f"
+    assert kept == {"b", "g", first}
+
+
+WORDS = ["the", "sum", "product", "of", "numbers", "angle", "side", "circle", "ratio", "price"]
+
+
+@given(
+    st.lists(st.sampled_from(WORDS), min_size=4, max_size=30),
+    st.integers(0, 999),
+    st.randoms(use_true_random=False),
+)
+def test_another_spelling_is_always_an_exact_duplicate(words, number, rng):
+    text = " ".join(words) + f" $\\frac{{1}}{{2}} x^{{2}} = {number}$."
+    changed = text.replace("$", "\\(", 1).replace("$", "\\)")
+    changed = changed.replace("\\frac{1}{2}", rng.choice(["\\dfrac12", "\\tfrac{1}{2}"]))
+    changed = changed.replace("x^{2}", rng.choice(["x^2", "x ^ {2}"])).rstrip(".")
+    changed = rng.choice([str.upper, str.lower, str])(changed).replace("\\DFRAC", "\\dfrac")
+    changed = changed.replace("\\TFRAC", "\\tfrac").replace(" ", rng.choice([" ", "  ", "\n"]))
+    verdicts = near([problem("a", text), problem("b", changed)])
+    assert verdicts == [None, Drop("duplicate", "of a")]
+
+
+def test_features_do_not_depend_on_the_rows_beside():
+    rows = [problem(str(i), f"{word} {i} of {WORDS[i]}") for i, word in enumerate(WORDS)]
+    spec = NearDuplicatesFilter()
+    together = text_and_bands(rows, spec)
+    apart = np.concatenate([text_and_bands([one], spec) for one in rows])
+    assert np.array_equal(together, apart)
+
+
+def test_many_copies_of_one_problem_meet_in_one_cluster():
+    rng = random.Random(0)
+    filler = ["".join(pair) for pair in itertools.product("bcdfghjklm", "aeiou", "nprst")]
+    rows = []
+    for number in range(200):  # more than a row is compared with in a band
+        words = BUYS.split()
+        words[rng.choice((1, 3, 5, 8, 13))] = rng.choice(filler)
+        rows.append(problem(str(number), " ".join(words), "12"))
+    assert sum(verdict is None for verdict in near(rows)) == 1
+
+
+def test_no_rows_and_empty_texts():
+    assert near([]) == []
+    assert exact([]) == []
+    assert near([problem("a", "?!", "1"), problem("b", "...", "2")]) == [None, None]
+    assert len(candidate_pairs(text_and_bands([problem("a")], NearDuplicatesFilter()))) == 0
+
+
+def test_settings_that_contradict():
+    with pytest.raises(InputError, match="conflict_similarity must be at least similarity"):
+        recipe_from_dict(
+            {
+                "filters": [
+                    {"type": "near_duplicates", "similarity": 0.9, "conflict_similarity": 0.8}
+                ]
+            }
+        )
