@@ -41,13 +41,15 @@ app.command("import")(import_.import_recipe)
 
 def main() -> None:
     """Run a command and turn its errors into one sentence and an exit status."""
-    sys.excepthook = without_keys
     try:
         app(standalone_mode=True)
     except InputError as error:
         stop(error, 2)
     except GuardStop as error:
         stop(error, 3)
+    except Exception:
+        sys.excepthook = without_keys  # in the place of typer's
+        raise
 
 
 def without_keys(
