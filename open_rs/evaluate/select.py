@@ -1,6 +1,7 @@
 """Which checkpoint is reported: chosen on the validation split, never on the test split."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from open_rs.errors import InputError
@@ -42,5 +43,9 @@ def select_checkpoint(run: RunFolder) -> dict[str, Any]:
         {"step": step, "pass@1": summary["scores"]["pass@1"]["value"]}
         for step, _, summary in scored
     ]
-    best = max(candidates, key=lambda one: (one["pass@1"], -one["step"]))
-    return {**best, "rule": RULE, "candidates": candidates}
+    return {**best_candidate(candidates), "rule": RULE, "candidates": candidates}
+
+
+def best_candidate(candidates: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The one with the highest `pass@1`, of equals the one with the lowest `step`."""
+    return max(candidates, key=lambda one: (one["pass@1"], -one["step"]))
