@@ -1,7 +1,7 @@
 """The one place where prompt text lives, for curation, training and evaluation alike."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,44 @@ SYSTEM_PROMPTS = {
         "Then state the final answer once, inside \\boxed{}."
     ),
 }
+
+JUDGE_SYSTEM = (
+    "You check problems that are meant for training a model on mathematics. You never solve them. "
+    "You answer with one JSON object and nothing else."
+)
+
+# Questions of the curation's judge by name: what is asked, and the answer that keeps a problem.
+JUDGE_QUESTIONS = {
+    "quality": (
+        "Is the problem clear, free of mistakes and complete, with nothing missing such as a "
+        "figure, a table or a part of the text?",
+        True,
+    ),
+    "multi_part": (
+        "Does the problem ask for several things, each with an answer of its own, such as parts "
+        "(a) and (b)?",
+        False,
+    ),
+    "answerable": (
+        "Is there exactly one correct answer, and can it be written as a number, an expression, a "
+        "set or a short phrase that can be checked?",
+        True,
+    ),
+    "proof": ("Does the problem ask for a proof, an explanation or a drawing?", False),
+}
+
+
+def judge_prompt(questions: Mapping[str, str], max_prompt_tokens: int) -> PromptRecipe:
+    """How the judge is asked about a problem; `questions` by name."""
+    asked = "\n".join(f'"{name}": {text}' for name, text in questions.items())
+    shape = ", ".join(f'"{name}": true or false' for name in questions)
+    user = (
+        "Here is a problem.\n\n<problem>\n{problem}\n</problem>\n\n"
+        f"Answer these questions about it by true (yes) or false (no):\n{asked}\n\n"
+        f"Write one JSON object of this form and nothing else: {{{shape}}}"
+    )
+    return PromptRecipe(system=JUDGE_SYSTEM, user=user, max_prompt_tokens=max_prompt_tokens)
+
 
 # Named user turns. `final_answer` is the one of the paper's evaluation: lighteval's, after OpenAI's
 # simple-evals.
@@ -91,7 +129,7 @@ class Prompter:
 
     def encode(self, problem: Problem) -> Prompt:
         text = self.text(problem.problem)
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return Prompt(problem, list(ids), text)
 
     def encode_all(self, problems: Sequence[Problem]) -> tuple[list[Prompt], list[Problem]]:

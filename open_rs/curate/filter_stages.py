@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from open_rs.curate import (
+    answers,
     contamination,
     duplicates,
     filters,
+    judge,
     pass_rates,
     sampling,
     text_rules,
@@ -18,7 +20,7 @@ STAGES: Mapping[str, Stage] = {
     "custom": LocalStage(filters.custom, filters.open_custom, inputs=filters.custom_inputs),
     "multi_part": LocalStage(text_rules.multi_part),
     "proof": LocalStage(text_rules.proof),
-    "language": LocalStage(text_rules.language),
+    "language": LocalStage(text_rules.language, text_rules.open_language),
     "length": LocalStage(text_rules.length),
     "exact_duplicates": GlobalStage(duplicates.text_hashes, duplicates.exact_duplicates),
     "near_duplicates": GlobalStage(duplicates.text_and_bands, duplicates.near_duplicates),
@@ -36,6 +38,9 @@ STAGES: Mapping[str, Stage] = {
     ),
     "prompt_limit": ModelStage(pass_rates.open_prompt_limit, inputs=pass_rates.prompt_inputs),
     "pass_rate": ModelStage(
-        pass_rates.open_pass_rate, journal="pass_rates", inputs=pass_rates.sampling_inputs
+        pass_rates.open_pass_rate,
+        journals=(answers.JOURNAL, "pass_rates"),
+        inputs=pass_rates.sampling_inputs,
     ),
+    "judge": ModelStage(judge.open_judge, journals=(answers.JOURNAL,), inputs=judge.judge_inputs),
 }

@@ -1,8 +1,7 @@
 """The filters that need nothing but the rows, the grader or a function of the user's."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from open_rs.curate.inputs import function_hash
@@ -78,38 +77,6 @@ def open_gold(spec: GoldFilter, setting: Setting) -> Iterator[CheckGold]:
 def grading_inputs(spec: Any, recipe: Recipe) -> Row:
     version = policy_version(unboxed_numbers=recipe.grade.unboxed_numbers)
     return {"grade": {"policy_version": version, "timeout_s": recipe.grade.timeout_s}}
-
-
-@dataclass(frozen=True)
-class PassRate:
-    """How often a model solved a problem: `correct` of the `decided` of `num_samples` samples."""
-
-    correct: int
-    decided: int
-    num_samples: int
-
-
-def pass_rate(
-    problems: Sequence[Problem], rates: Mapping[str, PassRate], *, above: float, below: float
-) -> list[Verdict]:
-    """Keeps problems with above < correct / decided < below; `rates` is by problem id.
-
-    Samples that the grader could not decide count neither way; a problem without a decided one is
-    dropped under a reason of its own.
-    """
-
-    def verdict(problem: Problem) -> Verdict:
-        rate = rates[problem.id]
-        if rate.decided == 0:
-            return Drop("pass rate undecided", f"none of {rate.num_samples} samples was graded")
-        detail = f"{rate.correct} of {rate.decided} correct"
-        if rate.correct / rate.decided <= above:
-            return Drop(f"pass rate not above {above:g}", detail)
-        if rate.correct / rate.decided >= below:
-            return Drop(f"pass rate not below {below:g}", detail)
-        return None
-
-    return [verdict(problem) for problem in problems]
 
 
 Keep = Callable[[Problem], Any]

@@ -1,22 +1,21 @@
-"""How often the model solves each problem, sampled through the rollout engine and journalled."""
+"""How often a model solves each problem, sampled through the rollout engine and journalled."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from open_rs.console import progress
-from open_rs.curate.filters import PassRate, grading_inputs, pass_rate
-from open_rs.curate.stages import Drop, Judge, Row, Setting, Verdict
+from open_rs.curate.answers import Answers, UndecidedRows, answering, answers_key, asking_recipe
+from open_rs.curate.filters import grading_inputs
+from open_rs.curate.stages import Drop, Judge, Note, Row, Setting, Verdict
 from open_rs.problems import Problem
-from open_rs.recipe import PassRateFilter, Recipe
-from open_rs.recipe.filters import PromptLimitFilter
-from open_rs.runs import append_jsonl, read_log
+from open_rs.recipe import PassRateFilter, PromptLimitFilter, Recipe
+from open_rs.runs import append_jsonl, read_log, write_jsonl
 
 if TYPE_CHECKING:
     from open_rs.prompts import Prompter
@@ -24,21 +23,162 @@ if TYPE_CHECKING:
     from open_rs.rollout.protocol import Prompt, Rollout
 
 STREAM = -1  # the noise stream of curation, apart from evaluation's (0) and training's (from 1)
-PROMPTS_AT_ONCE = 256  # whose completions are in memory together
+PROMPTS_AT_ONCE = 256  # between two looks at how many rows are undecided
+
+
+@dataclass(frozen=True)
+class PassRate:
+    """How often a model solved a problem: `correct` of the `decided` of `num_samples` samples."""
+
+    correct: int
+    decided: int
+    num_samples: int
 
 
 @contextmanager
 def open_pass_rate(spec: PassRateFilter, setting: Setting) -> Iterator[Judge]:
-    """Measures what the journal does not hold yet, then keeps the band of `spec`."""
+    """Samples what the journal does not hold yet, then keeps the band of `spec`."""
     assert setting.samplers is not None
-    sampler = setting.samplers.get(setting.recipe)
-    journal = PassRateJournal(setting.journal("pass_rates"))
+    recipe = asking_recipe(setting.recipe, spec)
+    sampler = setting.samplers.get(recipe)
+    key = sampling_key(recipe, sampler.prompter.fingerprint)
+    answers = Answers(setting, key)
+    answers.open(sampler)
+    table = RateTable(setting.journal("pass_rates"))
+    undecided = UndecidedRows(spec)
 
     def judge(problems: Sequence[Problem]) -> list[Verdict]:
-        rates = journal.measure(problems, sampler, setting.recipe, spec.num_samples)
-        return pass_rate(problems, rates, above=spec.above, below=spec.below)
+        rates = measure(problems, sampler, recipe, spec.num_samples, answers, undecided)
+        table.put(problems, rates, key)
+        return pass_rate(problems, rates, spec, answers.errors)
 
     yield judge
+
+
+def measure(
+    problems: Sequence[Problem],
+    sampler: GradedSampler,
+    recipe: Recipe,
+    num_samples: int,
+    answers: Answers,
+    undecided: UndecidedRows,
+) -> dict[str, PassRate]:
+    """The pass rate of each problem by id; draws and grades only samples that are not known, as in
+    training.
+    """
+    from open_rs.rollout.build import training_params
+
+    distinct = list({one.id: one for one in problems}.values())
+    todo = sum((one.id, sample) not in answers for one in distinct for sample in range(num_samples))
+    rates: dict[str, PassRate] = {}
+    with progress("pass rate", todo) as advance:
+
+        def graded(prompt: Prompt, rollout: Rollout) -> None:
+            grade = rollout.grade
+            assert grade is not None
+            correct = grade.correct if grade.decided else None
+            answers.add(prompt.problem.id, rollout, correct=correct, outcome=grade.outcome)
+            advance(1)
+
+        for start in range(0, len(distinct), PROMPTS_AT_ONCE):
+            together = distinct[start : start + PROMPTS_AT_ONCE]
+            sampler.sample(
+                [sampler.prompter.encode(one) for one in together],
+                group_size=num_samples,
+                params=training_params(recipe),
+                seed=recipe.seed,
+                step=STREAM,
+                on_graded=graded,
+                skip=answers,
+                keep=False,
+            )
+            for one in together:
+                rates[one.id] = pass_rate_of(answers.of(one.id), num_samples)
+                decided = rates[one.id].decided
+                undecided.count(None if decided else answers.errors.get(one.id, "not graded"))
+            undecided.check()
+    undecided.check(ended=True)
+    return rates
+
+
+def pass_rate_of(samples: Mapping[int, Row], num_samples: int) -> PassRate:
+    """Counts of the first `num_samples` samples: a missing one, or a null, is undecided."""
+    found = [samples[sample]["correct"] for sample in range(num_samples) if sample in samples]
+    decided = [one for one in found if one is not None]
+    return PassRate(correct=sum(decided), decided=len(decided), num_samples=num_samples)
+
+
+def pass_rate(
+    problems: Sequence[Problem],
+    rates: Mapping[str, PassRate],
+    spec: PassRateFilter,
+    errors: Mapping[str, str],
+) -> list[Verdict]:
+    """Keeps problems with above < correct / decided < below; `rates` and `errors` by problem id.
+
+    Samples without a grade count neither way; what becomes of a problem without a graded one is
+    `spec.undecided`.
+    """
+
+    def verdict(problem: Problem) -> Verdict:
+        rate = rates[problem.id]
+        if rate.decided == 0:
+            why = errors.get(problem.id)
+            detail = f"none of {rate.num_samples} samples was graded" + (f": {why}" if why else "")
+            return (Drop if spec.undecided == "drop" else Note)("pass rate undecided", detail)
+        detail = f"{rate.correct} of {rate.decided} correct"
+        if rate.correct / rate.decided <= spec.above:
+            return Drop(f"pass rate not above {spec.above:g}", detail)
+        if rate.correct / rate.decided >= spec.below:
+            return Drop(f"pass rate not below {spec.below:g}", detail)
+        return None
+
+    return [verdict(problem) for problem in problems]
+
+
+class RateTable:
+    """pass_rates.jsonl: counts and 95 % interval (Wilson) of each problem and way of sampling."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = {(row["problem_id"], row["sampling"]): row for row in read_log(path)}
+
+    def put(
+        self, problems: Sequence[Problem], rates: Mapping[str, PassRate], sampling: str
+    ) -> None:
+        """A row per problem; one that is there already gives way to it."""
+        rows = [rate_row(id_, rates[id_], sampling) for id_ in {one.id: 0 for one in problems}]
+        new = {(row["problem_id"], sampling): row for row in rows}
+        unknown = [row for key, row in new.items() if key not in self.rows]
+        stale = any(self.rows.get(key, row) != row for key, row in new.items())
+        self.rows |= new
+        if stale:
+            write_jsonl(self.path, self.rows.values())
+            return
+        for row in unknown:
+            append_jsonl(self.path, row)
+
+
+def rate_row(problem_id: str, rate: PassRate, sampling: str) -> Row:
+    low, high = wilson(rate.correct, rate.decided)
+    return {
+        "problem_id": problem_id,
+        **asdict(rate),
+        "low": low,
+        "high": high,
+        "sampling": sampling,
+    }
+
+
+@cache
+def wilson(correct: int, decided: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a pass rate; (0, 1) where nothing is known."""
+    if decided == 0:
+        return 0.0, 1.0
+    from scipy.stats import binomtest  # a second to import
+
+    interval = binomtest(correct, decided).proportion_ci(0.95, method="wilson")
+    return round(float(interval.low), 4), round(float(interval.high), 4)
 
 
 @contextmanager
@@ -58,93 +198,6 @@ def prompt_limit(problems: Sequence[Problem], prompter: Prompter) -> list[Verdic
     ]
 
 
-class PassRateJournal:
-    """The pass rates in the file `path`, a row per problem, appended as its last sample is graded.
-
-    A killed curation goes on where it was. What comes out does not depend on where that was: the
-    noise of a sample is a function of (seed, step, problem, sample) alone. Each row carries the key
-    of how it was sampled, and rows under another key are not used. The thresholds are not part of
-    it, so they can be changed without sampling again.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._known: dict[tuple[str, int], dict[str, PassRate]] = {}
-
-    def measure(
-        self, problems: Sequence[Problem], sampler: GradedSampler, recipe: Recipe, num_samples: int
-    ) -> dict[str, PassRate]:
-        """The pass rate of each problem by id; samples only what the file does not hold yet."""
-        sampling = sampling_key(recipe, sampler.prompter.fingerprint)
-        way = sampling, num_samples
-        if way not in self._known:
-            self._known[way] = self.read(*way)
-        known = self._known[way]
-        todo = {one.id: one for one in problems if one.id not in known}
-
-        def ended(problem_id: str, rate: PassRate) -> None:
-            known[problem_id] = rate
-            append_jsonl(self.path, _row(problem_id, rate, sampling))
-
-        if todo:
-            sample_pass_rates(list(todo.values()), sampler, recipe, num_samples, ended)
-        return {one.id: known[one.id] for one in problems}
-
-    def read(self, sampling: str, num_samples: int) -> dict[str, PassRate]:
-        """What the file holds by problem id for this way of sampling; empty without a file."""
-        return {
-            row["problem_id"]: PassRate(row["correct"], row["decided"], row["num_samples"])
-            for row in read_log(self.path)
-            if row["sampling"] == sampling and row["num_samples"] == num_samples
-        }
-
-
-def sample_pass_rates(
-    problems: Sequence[Problem],
-    sampler: GradedSampler,
-    recipe: Recipe,
-    num_samples: int,
-    on_ended: Callable[[str, PassRate], None],
-) -> None:
-    """Draw and grade `num_samples` completions per problem as in training; `on_ended` gets each
-    problem id and its pass rate as the last of them is graded.
-    """
-    from open_rs.rollout.build import training_params
-
-    decisions: dict[str, list[bool | None]] = {}  # correct or not; None: undecided
-    prompts = [sampler.prompter.encode(problem) for problem in problems]
-    with progress("pass rate", len(prompts) * num_samples) as advance:
-
-        def graded(prompt: Prompt, rollout: Rollout) -> None:
-            grade = rollout.grade
-            assert grade is not None
-            made = decisions.setdefault(prompt.problem.id, [])
-            made.append(grade.correct if grade.decided else None)
-            if len(made) == num_samples:
-                on_ended(prompt.problem.id, pass_rate_of(made))
-            advance(1)
-
-        for start in range(0, len(prompts), PROMPTS_AT_ONCE):
-            sampler.sample(
-                prompts[start : start + PROMPTS_AT_ONCE],
-                group_size=num_samples,
-                params=training_params(recipe),
-                seed=recipe.seed,
-                step=STREAM,
-                on_graded=graded,
-            )
-
-
-def pass_rate_of(decisions: Sequence[bool | None]) -> PassRate:
-    """Counts of samples that are correct or not, None where that is undecided."""
-    decided = [one for one in decisions if one is not None]
-    return PassRate(correct=sum(decided), decided=len(decided), num_samples=len(decisions))
-
-
-def _row(problem_id: str, rate: PassRate, sampling: str) -> Row:
-    return {"problem_id": problem_id, **asdict(rate), "sampling": sampling}
-
-
 def prompt_inputs(spec: PromptLimitFilter, recipe: Recipe) -> Row:
     return {
         "prompt": recipe.prompt.model_dump(mode="json"),
@@ -154,31 +207,21 @@ def prompt_inputs(spec: PromptLimitFilter, recipe: Recipe) -> Row:
 
 def sampling_inputs(spec: PassRateFilter, recipe: Recipe) -> Row:
     """What decides a pass rate."""
+    settings = sampling_settings(asking_recipe(recipe, spec))
     return {
         **grading_inputs(spec, recipe),
         "prompt": recipe.prompt.model_dump(mode="json"),
-        "sampling": sampling_settings(recipe),
+        "answers": {answers_key(settings): settings},
     }
 
 
 def sampling_settings(recipe: Recipe) -> Row:
-    """What decides the completions of a pass-rate filter beside the prompt: weights and noise."""
-    from open_rs.models import model_hash  # torch: but a pass rate needs it anyway
+    from open_rs.rollout.build import training_params
 
-    rollout = recipe.rollout.model_dump(
-        mode="json", exclude={"max_slots", "prompts_per_step", "group_size"}
-    )
-    return {
-        "model_sha256": model_hash(recipe.model),
-        "revision": recipe.model.revision,
-        "dtype": recipe.model.dtype,
-        "seed": recipe.seed,
-        "rollout": rollout,
-    }
+    return answering(recipe, training_params(recipe))
 
 
 def sampling_key(recipe: Recipe, prompt_fingerprint: str) -> str:
-    """Identifies how pass rates were sampled and graded, thresholds apart (16 hex digits)."""
+    """Identifies how pass rates were sampled and graded, thresholds and number of samples apart."""
     grading = grading_inputs(None, recipe)["grade"]
-    parts = [sampling_settings(recipe), grading, prompt_fingerprint]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return answers_key(sampling_settings(recipe), grading, prompt_fingerprint)

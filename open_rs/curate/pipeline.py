@@ -260,8 +260,8 @@ class Curation:
             self.folder.remove_work()
             raise
         for one in self.stages:
-            if isinstance(one.stage, ModelStage) and one.stage.journal is not None:
-                self.folder.tidy_journal(one.stage.journal)
+            for name in one.stage.journals if isinstance(one.stage, ModelStage) else ():
+                self.folder.tidy_journal(name)
         summary = funnel.summary()
         card = data_card(self.recipe, summary, funnel.index.sources, self.inputs)
         self.folder.write(self.rounds, funnel.index, summary, self.inputs, card)

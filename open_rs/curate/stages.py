@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,13 +89,15 @@ class Samplers:
 class Setting:
     """Where a stage runs: the recipe, the output folder, which shard of how many, and the models.
 
-    `samplers` is there for model stages alone.
+    `samplers` is there for model stages alone, and so are `figures`: what they add up for the
+    ledger, "tokens" and "usd".
     """
 
     recipe: Recipe
     folder: Path
     shard: tuple[int, int] = (1, 1)
     samplers: Samplers | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
 
     def journal(self, name: str) -> Path:
         """The file of rows in which a model stage keeps every answer from the first on. A shard
@@ -141,11 +143,11 @@ class ModelStage:
     """Asks a model, in the main process: `open(spec, setting)` yields `judge(problems)`, which is
     called with some hundreds of rows at a time. It journals each answer as it comes, in the file
     `setting.journal(NAME)`, and asks only for what that does not hold, so that a killed curation
-    asks nothing twice; its verdicts are a pure function of the answers. `journal` is that NAME.
+    asks nothing twice; its verdicts are a pure function of the answers. `journals` are these NAMEs.
     """
 
     open: Callable[[Any, Setting], AbstractContextManager[Judge]]
-    journal: str | None = None
+    journals: tuple[str, ...] = ()
     inputs: Inputs = no_inputs
 
 

@@ -1,7 +1,8 @@
 """A scripted engine behind the real prompts and the real grader, and short ways to problems."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -15,7 +16,15 @@ from open_rs.recipe import PromptRecipe, Recipe
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
 
-Script = Callable[[Problem, int], str]
+
+@dataclass(frozen=True)
+class Failure:
+    """What a script returns where an endpoint would give no usable answer."""
+
+    reason: str
+
+
+Script = Callable[[Problem, int], str | Failure]
 
 
 class Killed(BaseException):
@@ -43,7 +52,8 @@ class ScriptedEngine:
         seed: int,
         step: int = 0,
         on_finished: Callable[[Prompt, Rollout], None] | None = None,
-        **_: Any,
+        skip: Container[tuple[str, int]] = (),
+        keep: bool = True,
     ) -> list[RolloutGroup]:
         self.calls.append({"params": params, "seed": seed, "step": step})
         groups = [RolloutGroup(one.problem, one.prompt_ids, []) for one in prompts]
@@ -51,15 +61,23 @@ class ScriptedEngine:
             range(group_size)
         ):  # the last first: the order is the engine's to choose
             for prompt, group in reversed(list(zip(prompts, groups, strict=True))):
+                if (prompt.problem.id, sample) in skip:
+                    continue
                 if len(self.asked) == self.killed_after:
                     raise Killed
                 self.asked.append((prompt.problem.id, sample))
-                text = self.script(prompt.problem, sample)
-                rollout = Rollout([1], [0.0], text, "stop", sample)
-                group.rollouts.insert(0, rollout)
+                rollout = self._say(prompt.problem, sample)
+                if keep:
+                    group.rollouts.insert(0, rollout)
                 if on_finished is not None:
                     on_finished(prompt, rollout)
         return groups
+
+    def _say(self, problem: Problem, sample: int) -> Rollout:
+        said = self.script(problem, sample)
+        if isinstance(said, Failure):
+            return Rollout([], [], "", "error", sample, counted_tokens=0, error=said.reason)
+        return Rollout([1], [0.0], said, "stop", sample)
 
     def load_weights(self, model: Any) -> None:
         raise AssertionError("curation does not change weights")
