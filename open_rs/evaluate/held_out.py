@@ -15,7 +15,7 @@ from open_rs.evaluate.select import select_checkpoint
 from open_rs.evaluate.target import Target
 from open_rs.grade.policy import policy_version
 from open_rs.problems import load_problems
-from open_rs.recipe import Recipe, load_recipe
+from open_rs.recipe import NativeEngineSpec, Recipe, load_recipe
 from open_rs.rollout.build import evaluation_params, open_sampler
 from open_rs.runs import Ledger, RunFolder, log_event, read_log, write_json
 
@@ -37,6 +37,11 @@ def evaluate_run(
     Returns the comparisons, which are written to evaluations/; several are judged as one family.
     """
     recipe = load_recipe(run.recipe, changes)
+    if not isinstance(recipe.rollout.engine, NativeEngineSpec):
+        raise InputError(
+            f"{run.path}: base and checkpoint are sampled in this process; serve one of them and "
+            "evaluate it by itself, as in open-rs evaluate CHECKPOINT --engine openai"
+        )
     sets = held_out_sets(run, recipe, benchmarks)
     if select:
         score_validation(run)

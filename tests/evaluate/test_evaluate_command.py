@@ -427,3 +427,6 @@ def test_a_run_is_scored_on_benchmarks(command, run: RunFolder) -> None:
     assert not run.evaluation("test-000010").exists()
     status, _, err = command("evaluate", str(run.path), "--num-samples", "1")
     assert status == 2 and "go with --benchmark" in err
+    engine = 'rollout.engine={type="openai", base_url="http://localhost:1/v1", model="m"}'
+    status, _, err = command(*words, "--set", engine)
+    assert status == 2 and "base and checkpoint are sampled in this process" in err
