@@ -4,11 +4,9 @@ import pytest
 from curation_stand_ins import problem
 
 from open_rs.curate.filters import (
-    PassRate,
     boxed,
     custom,
     gold,
-    pass_rate,
 )
 from open_rs.curate.stages import Drop
 from open_rs.errors import InputError
@@ -95,42 +93,6 @@ def test_gold_asks_once_for_each_distinct_gold():
 
 
 # correct, decided of 8 samples: rates 0, 1/8, 1, 1/2 (of two decided), undecided
-RATES = {
-    "never": PassRate(0, 8, 8),
-    "rarely": PassRate(1, 8, 8),
-    "always": PassRate(8, 8, 8),
-    "half": PassRate(1, 2, 8),
-    "undecided": PassRate(0, 0, 8),
-}
-
-
-@pytest.mark.parametrize(
-    ("above", "below", "kept"),
-    [
-        (0.0, 1.0, {"rarely", "half"}),
-        (-1.0, 1.0, {"never", "rarely", "half"}),
-        (0.0, 2.0, {"rarely", "half", "always"}),
-        (0.125, 1.0, {"half"}),  # strictly above
-        (0.0, 0.5, {"rarely"}),  # strictly below
-    ],
-)
-def test_pass_rate_band(above, below, kept):
-    problems = [problem(name) for name in RATES]
-    verdicts = pass_rate(problems, RATES, above=above, below=below)
-    assert {p.id for p, verdict in zip(problems, verdicts, strict=True) if not verdict} == kept
-
-
-def test_pass_rate_reasons():
-    problems = [problem(name) for name in RATES]
-    assert pass_rate(problems, RATES, above=0, below=1) == [
-        Drop("pass rate not above 0", "0 of 8 correct"),
-        None,
-        Drop("pass rate not below 1", "8 of 8 correct"),
-        None,
-        Drop("pass rate undecided", "none of 8 samples was graded"),
-    ]
-
-
 def test_custom_takes_the_reason_as_it_is():
     verdicts = custom_verdicts(
         [problem("a", "short"), problem("b", "much longer")],

@@ -3,13 +3,14 @@
 import json
 
 import pytest
-from curation_stand_ins import Failure, Killed, ScriptedEngine, sampler_of
+from curation_stand_ins import Failure, Killed, ScriptedEngine, problem, sampler_of
 
 from open_rs.curate import CuratedFolder, curate
-from open_rs.curate.pass_rates import PassRate, pass_rate_of, wilson
+from open_rs.curate.pass_rates import PassRate, pass_rate, pass_rate_of, wilson
+from open_rs.curate.stages import Drop
 from open_rs.errors import GuardStop
 from open_rs.problems import problem_id
-from open_rs.recipe import recipe_from_dict
+from open_rs.recipe import PassRateFilter, recipe_from_dict
 from open_rs.rollout.protocol import SamplingParams
 
 NUM_SAMPLES = 4
@@ -77,6 +78,42 @@ def test_the_interval_of_a_pass_rate():
     assert wilson(2, 4) == (0.15, 0.85)
     assert wilson(0, 8)[0] == 0 and wilson(8, 8)[1] == 1
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+RATES = {
+    "never": PassRate(0, 8, 8),
+    "rarely": PassRate(1, 8, 8),
+    "always": PassRate(8, 8, 8),
+    "half": PassRate(1, 2, 8),
+    "undecided": PassRate(0, 0, 8),
+}
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "kept"),
+    [
+        (0.0, 1.0, {"rarely", "half"}),
+        (-1.0, 1.0, {"never", "rarely", "half"}),
+        (0.0, 2.0, {"rarely", "half", "always"}),
+        (0.125, 1.0, {"half"}),  # strictly above
+        (0.0, 0.5, {"rarely"}),  # strictly below
+    ],
+)
+def test_pass_rate_band(above, below, kept):
+    problems = [problem(name) for name in RATES]
+    verdicts = pass_rate(problems, RATES, PassRateFilter(above=above, below=below), {})
+    assert {p.id for p, verdict in zip(problems, verdicts, strict=True) if not verdict} == kept
+
+
+def test_pass_rate_reasons():
+    problems = [problem(name) for name in RATES]
+    assert pass_rate(problems, RATES, PassRateFilter(), {}) == [
+        Drop("pass rate not above 0", "0 of 8 correct"),
+        None,
+        Drop("pass rate not below 1", "8 of 8 correct"),
+        None,
+        Drop("pass rate undecided", "none of 8 samples was graded"),
+    ]
 
 
 def test_counts_reasons_and_what_the_engine_was_asked(tmp_path):
