@@ -1,4 +1,4 @@
-"""The public benchmarks as rows of one table, and any local file in their place. No torch.
+"""The public benchmarks as rows of one table, and any local source in their place. No torch.
 
 A benchmark is read from the folder that the environment variable OPEN_RS_BENCHMARKS names, where
 that holds NAME.jsonl or NAME_SPLIT.jsonl with the columns of `Problem`, else from the hub. Ids are
@@ -15,8 +15,9 @@ from typing import Literal
 
 from open_rs.errors import InputError
 from open_rs.grade import Grader
-from open_rs.problems import Problem, load_problems, read_jsonl
+from open_rs.problems import Problem, load_problems
 from open_rs.recipe import Source
+from open_rs.rows import BadRow, source_rows
 
 FOLDER = "OPEN_RS_BENCHMARKS"
 
@@ -201,19 +202,19 @@ def _known_path(text: str) -> Path:
     hint = f"did you mean {close[0]}? " if close else ""
     raise InputError(
         f"benchmark {text!r} unknown; {hint}known: {', '.join(BENCHMARKS)}; or give the path of a "
-        ".jsonl file with id, problem and answer"
+        "file with id, problem and answer, such as mine.jsonl"
     )
 
 
 def _from_file(path: Path) -> list[Problem]:
-    file = path / "problems.jsonl" if path.is_dir() else path
-    for number, row in read_jsonl(file):
-        if row.get("id") in (None, ""):
+    source = Source(path=str(path))
+    for where, row in source_rows(source):
+        if not isinstance(row, BadRow) and row.get("id") in (None, ""):
             raise InputError(
-                f"{file}, line {number}: id is missing; records are compared by it, so give every "
-                'problem its own, such as "id": "mine/1"'
+                f"{where}: id is missing; records are compared by it, so give every problem its "
+                'own, such as "id": "mine/1"'
             )
-    return load_problems(Source(path=str(path)))
+    return load_problems(source)
 
 
 def _from_hub(benchmark: Benchmark) -> list[Problem]:

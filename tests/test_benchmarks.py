@@ -103,6 +103,12 @@ def test_a_file_stands_for_a_benchmark(tmp_path: Path) -> None:
     assert [one.id for one in load_benchmark(str(file))] == ["aime24/0", "aime24/1", "aime24/2"]
     write(tmp_path / "problems.jsonl", rows(2))
     assert len(load_benchmark(str(tmp_path))) == 2
+    table = tmp_path / "mine.csv"
+    table.write_text("id,problem,answer\nmine/1,What is 1 + 1?,2\n,What is 2 + 2?,4\n")
+    with pytest.raises(InputError, match=r"mine\.csv, (row|line) \d: id is missing"):
+        load_benchmark(str(table))
+    table.write_text("id,problem,answer\nmine/1,What is 1 + 1?,2\n")
+    assert load_benchmark(str(table))[0].answer == "2"
 
 
 def test_the_folder_wins_over_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +143,7 @@ def test_a_file_that_is_not_the_benchmark_is_refused(
 def test_an_unknown_name_is_told_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"'aime2' unknown; did you mean aime25\? known: aime24, "):
         load_benchmark("aime2")
-    with pytest.raises(InputError, match=r"or give the path of a \.jsonl file"):
+    with pytest.raises(InputError, match=r"or give the path of a file with id"):
         load_benchmark("humaneval")
     with pytest.raises(InputError, match=r"no/such/file\.jsonl: no such file"):
         load_benchmark("no/such/file.jsonl")
