@@ -9,7 +9,7 @@ fingerprint says which one it was.
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from open_rs.evaluate.records import read_records, read_summary, scores_of
 from open_rs.problems import read_jsonl
 
 Row = dict[str, Any]
+
+LM_HARNESS = "lm-evaluation-harness"
 
 # In order of preference where a file holds several.
 METRICS = ("extractive_match", "exact_match", "pass@1", "math_pass@1", "acc")
@@ -158,14 +160,30 @@ def _lighteval(path: Path) -> list[Sampled]:
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path}: not a readable parquet file ({error}); copy it anew") from None
     columns = set(table.column_names)
+    rows = table.to_pylist()
     if columns >= {"doc", "metric", "model_response"}:
-        return [_new_detail(number, row) for number, row in enumerate(table.to_pylist())]
+        return _each(path, rows, _new_detail, "lighteval")
     if columns >= {"metrics", "predictions"}:
-        return [_old_detail(number, row) for number, row in enumerate(table.to_pylist())]
+        return _each(path, rows, _old_detail, "lighteval")
     raise InputError(
         f"{path}: columns {', '.join(sorted(columns))} are not those of lighteval's details; give "
         "details_*.parquet as lighteval writes it"
     )
+
+
+def _each(
+    path: Path, rows: Sequence[Row], read: Callable[[int, Row], Sampled], harness: str
+) -> list[Sampled]:
+    """Every row read; one that is not as its harness writes it is named."""
+    found = []
+    for number, row in enumerate(rows):
+        try:
+            found.append(read(number, row))
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path}, row {number}: not as {harness} writes it ({error}); export it anew"
+            ) from None
+    return found
 
 
 def _new_detail(number: int, row: Row) -> Sampled:
@@ -234,27 +252,28 @@ def _lm_evaluation_harness(path: Path, metric: str | None) -> tuple[list[Sampled
             f"{path}: no filter {chosen!r}; name one by --metric NAME,FILTER: {', '.join(filters)}"
         )
     kept = [row for _, row in rows if str(row.get("filter", "none")) == chosen]
-    prompts = sorted((row["doc_id"], str(_argument(row, 0))) for row in kept)
+    prompts = sorted((str(row["doc_id"]), str(_argument(row, 0))) for row in kept)
     settings = _argument(kept[0], 1) if kept else None
     facts = {
-        "harness": "lm-evaluation-harness",
+        "harness": LM_HARNESS,
         "filter": chosen,
         "sampling": settings,
         "prompt": hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16],
     }
-    return [_logged_sample(row) for row in kept], facts
+    return _each(path, kept, _logged_sample, LM_HARNESS), facts
 
 
 def _argument(row: Row, place: int) -> Any:
     """The prompt (0) or generation settings (1) of a request, in either spelling of the file."""
-    arguments = row.get("arguments") or [[None, None]]
-    if isinstance(arguments, dict):
-        first = next(iter(arguments.values()))
-        return first.get(f"arg_{place}")
-    return arguments[0][place] if len(arguments[0]) > place else None
+    arguments = row.get("arguments")
+    if isinstance(arguments, dict) and arguments:
+        return next(iter(arguments.values())).get(f"arg_{place}")
+    if isinstance(arguments, list) and arguments and len(arguments[0]) > place:
+        return arguments[0][place]
+    return None
 
 
-def _logged_sample(row: Row) -> Sampled:
+def _logged_sample(number: int, row: Row) -> Sampled:
     filtered = row["filtered_resps"][0]
     answers = filtered if isinstance(filtered, list) else [filtered]
     raw = (row.get("resps") or [[]])[0]
