@@ -129,6 +129,12 @@ class Atoms:
         self.depth += 1
         if opening == r"\{" and self.take(r"\}"):
             return ("set",)
+        if opening == r"\{" and self.peek()[0] == "sym" and self.peek(1)[1] in ("|", ":"):
+            self.at += 2
+            condition = self.items()
+            self.expect(r"\}")
+            self.depth -= 1
+            return condition
         inside = self.items()
         self.depth -= 1
         closing = self.next()[1]

@@ -15,7 +15,8 @@ from open_rs.grade.names import (
     meanings_of_gold,
     without_names,
 )
-from open_rs.grade.reader import Tree
+from open_rs.grade.reader import Tree, one_quantity
+from open_rs.grade.regions import ascending, is_inequality, region
 from open_rs.grade.units import ratio
 from open_rs.grade.values import exact_value, floating_value
 from open_rs.grade.words import plain_words
@@ -42,7 +43,6 @@ def same(gold: Tree, answer: Tree, ask: Ask = unknown) -> bool | None:
     if (values := _rounded(gold, answer, ask)) is not None:
         return _any(same(*pair, ask) for pair in values)
     gold, answer = without_names(gold, answer)
-    gold, answer = _plus_minus(gold), _plus_minus(answer)
     if gold == answer:
         return True
     if gold[0] == "approx":
@@ -58,7 +58,7 @@ def same(gold: Tree, answer: Tree, ask: Ask = unknown) -> bool | None:
     return _same_number(gold, answer, ask)
 
 
-_COLLECTIONS = ("list", "set", "tuple", "union", "matrix", "ratio", "row")
+_COLLECTIONS = ("list", "set", "tuple", "union", "matrix", "ratio", "clock", "row")
 
 
 def _rounded(gold: Tree, answer: Tree, ask: Ask) -> list[tuple[Tree, Tree]] | None:
@@ -73,45 +73,22 @@ def _rounded(gold: Tree, answer: Tree, ask: Ask) -> list[tuple[Tree, Tree]] | No
     return [(one, other) for one in golds for other in answers]
 
 
-def _plus_minus(tree: Tree) -> Tree:
-    """a \\pm b as the list a + b, a - b."""
-    if tree[0] == "pm":
-        return ("list", ("+", tree[1], tree[2]), ("+", tree[1], ("neg", tree[2])))
-    if tree[0] in ("list", "set") and any(part[0] == "pm" for part in tree[1:]):
-        members: list[Tree] = []
-        for part in tree[1:]:
-            expanded = _plus_minus(part)
-            members += expanded[1:] if part[0] == "pm" else (part,)
-        return (tree[0], *members)
-    return tree
-
-
 # ---- relations ----
 
 
 def _same_relation(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
     """Inequalities side by side; an interval is not the inequality that a question may state."""
     if gold[0] != "chain":
-        ordered = any(sign in ("<", "<=", ">", ">=") for sign in answer[2::2])
-        return False if ordered and gold[0] not in ("text", "list") else None
+        return False if is_inequality(answer) and gold[0] not in ("text", "list") else None
     if answer[0] != "chain":
-        return None
-    gold, answer = _ascending(gold), _ascending(answer)
+        region_of_gold = region(gold) if answer[0] in ("tuple", "union") else None
+        return None if region_of_gold is None else same(region_of_gold, answer, ask)
+    gold, answer = ascending(gold), ascending(answer)
     if gold[2::2] == answer[2::2]:
         pairs = zip(gold[1::2], answer[1::2], strict=True)
         if all(same(*pair, ask) for pair in pairs):
             return True
     return None
-
-
-def _ascending(chain: Tree) -> Tree:
-    """a > b as b < a."""
-    if all(sign in (">", ">=") for sign in chain[2::2]):
-        turned = [
-            part.replace(">", "<") if isinstance(part, str) else part for part in chain[:0:-1]
-        ]
-        return ("chain", *turned)
-    return chain
 
 
 # ---- collections ----
@@ -129,13 +106,44 @@ def _same_collection(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
         return _in_order(gold[3:], answer[1:], ask)
     if kinds == ("tuple", "tuple"):
         return _in_order(gold[3:], answer[3:], ask) if gold[1:3] == answer[1:3] else False
-    if kinds == ("union", "union"):
+    if kinds[0] == "union" and (kinds[1] == "union" or _is_region(answer)):
         return _same_members(gold[1:], answer[1:], ask) or None
-    if kinds[0] == kinds[1]:  # matrix, row, ratio
+    if kinds == ("list", "union"):
+        return None if (found := region(gold)) is None else same(found, answer, ask)
+    if {"ratio", "clock"}.issuperset(kinds) and kinds != ("clock", "clock"):
+        return _same_ratio(gold[1:], answer[1:], ask)
+    if kinds[0] == kinds[1]:  # matrix, row, clock
         return _in_order(gold[1:], answer[1:], ask)
+    if set(kinds) == {"matrix", "tuple"}:
+        one, other = _vector(gold), _vector(answer)
+        return None if one is None or other is None else _in_order(one, other, ask)
     if "text" in kinds:
         return None if _has_words(answer if kinds[0] == "text" else gold) else False
-    return None if {"matrix", "ratio", "union"} & set(kinds) else False
+    return None if {"matrix", "ratio", "clock", "union"} & set(kinds) else False
+
+
+def _is_region(tree: Tree) -> bool:
+    """Whether a list holds intervals and sets alone: those of a union."""
+    return tree[0] == "list" and all(part[0] in ("tuple", "set", "union") for part in tree[1:])
+
+
+def _vector(tree: Tree) -> Tree | None:
+    """The entries of a tuple in round brackets, of a column or of a row."""
+    if tree[0] == "tuple":
+        return tree[3:] if tree[1:3] == ("(", ")") else None
+    if len(tree) == 2:
+        return tree[1][1:]
+    return tuple(row[1] for row in tree[1:]) if all(len(row) == 2 for row in tree[1:]) else None
+
+
+def _same_ratio(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
+    """3:4 is 6:8. (Two times of a day are compared place by place.)"""
+    if len(gold) != len(answer):
+        return False
+    return _all(
+        same(("*", one, answer[0]), ("*", other, gold[0]), ask)
+        for one, other in zip(gold[1:], answer[1:], strict=True)
+    )
 
 
 def _has_words(tree: Tree) -> bool:
@@ -143,7 +151,12 @@ def _has_words(tree: Tree) -> bool:
 
 
 def _one_member(tree: Tree) -> Tree:
-    return tree[1] if tree[0] in ("list", "set") and len(tree) == 2 else tree
+    """A list or set of one, or of one value repeated, as that; 5 dollars, 25 cents as the sum."""
+    if tree[0] not in ("list", "set") or len(tree) < 2:
+        return tree
+    if all(part == tree[1] for part in tree[2:]):
+        return tree[1]
+    return (tree[0] == "list" and one_quantity(tree[1:])) or tree
 
 
 def _in_order(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
@@ -305,7 +318,19 @@ def _same_digits(gold: Tree, answer: Tree) -> bool | None:
         return gold[1:] == answer[1:]
     based, plain = (gold, answer) if gold[0] == "base" else (answer, gold)
     value = exact_value(plain)
-    return None if value is None else value == Fraction(based[1])
+    if value is not None and based[1].isdigit():
+        return value == Fraction(based[1])
+    return None if (written := _written(plain)) is None else written == based[1]
+
+
+def _written(tree: Tree) -> str | None:
+    """Digits of a number in a base above ten, A5, which are read as a product."""
+    if tree[0] in ("sym", "const", "text"):
+        return str(tree[1]).upper()
+    if tree[0] == "num":
+        return str(tree[1])
+    parts = [_written(part) for part in tree[1:]] if tree[0] == "*" else [None]
+    return None if None in parts else "".join(part or "" for part in parts)
 
 
 def _is_infinite(tree: Tree) -> bool:

@@ -58,7 +58,7 @@ def size(tree: Tree) -> Size:
         radicals=sum(part.radicals for part in parts),
         radical_depth=max((part.radical_depth for part in parts), default=0),
     )
-    if kind in ("+", "pm"):
+    if kind == "+":
         bits = sum(part.bits for part in parts)  # denominators multiply
         return _with(joined, bits=bits, terms=sum(part.terms for part in parts))
     if kind in ("*", "/"):

@@ -39,9 +39,18 @@ def without_names(gold: Tree, answer: Tree) -> tuple[Tree, Tree]:
         return (gold[3], answer[3]) if same_name and is_name(gold[1]) else (gold, answer)
     if answer_is and gold[0] != "chain":
         return gold, answer[-1]
+    if gold[0] == "tuple" and _is_point(answer):
+        return gold, answer[2]
+    if answer[0] == "tuple" and _is_point(gold):
+        return gold[2], answer
     if gold_is and answer[0] != "chain" and is_name(gold[1]):
         return gold[-1], answer
     return gold, answer
+
+
+def _is_point(tree: Tree) -> bool:
+    """P(1, 2): a capital letter before the coordinates."""
+    return tree[0] == "*" and len(tree) == 3 and tree[1][0] == "sym" and tree[2][0] == "tuple"
 
 
 def _with_variables_of(gold: Tree, answer: Tree) -> Tree:

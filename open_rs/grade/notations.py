@@ -59,13 +59,13 @@ def without_preamble(text: str) -> str:
 # ---- ]0, 3] ----
 
 _TURNED = re.compile(r"([\[\]])([^\[\]()]*,[^\[\]()]*)([\[\]])")
-_SQUARE = re.compile(r"[\[\]]")
+_BRACKETS = re.compile(r"[()\[\]]")
 
 
 def round_brackets(text: str) -> str:
     """Open ends of intervals written ]0, 3[ with round brackets."""
-    brackets = _SQUARE.findall(text)
-    if not brackets or (brackets[0] == "[" and brackets[-1] == "]"):
+    brackets = _BRACKETS.findall(text)
+    if not brackets or (brackets[0] != "]" and brackets[-1] != "["):
         return text
     return _TURNED.sub(
         lambda match: (

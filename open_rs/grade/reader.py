@@ -7,17 +7,22 @@ A tree is a tuple: its kind, then its parts.
     ("unit", a, name)  ("pct", a)
     ("list", a, ...)  ("set", a, ...)  ("tuple", open, close, a, ...)  ("union", a, ...)
     ("matrix", row, ...) with rows ("row", a, ...)  ("chain", a, sign, b, sign, c, ...)
-    ("ratio", a, b, ...)  ("approx", a)
+    ("ratio", a, b, ...)  ("clock", hours, minutes, ...)  ("approx", a)
 What the reader does not know, or knows to be ambiguous, raises `Unreadable`.
 """
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from open_rs.grade.atoms import CURRENCIES, FUNCTIONS, GREEK, MAX_DEPTH, OPENING_COMMANDS, Atoms
+from open_rs.grade.signs import without_plus_minus
 from open_rs.grade.tokens import (
     CHOICE,
+    CLOCK,
+    DIGITS_AND_LETTERS,
+    INNER_WORDS,
     LETTERS,
     TRAILING_WORDS,
     Tree,
@@ -27,7 +32,7 @@ from open_rs.grade.tokens import (
     tokens,
     words_tree,
 )
-from open_rs.grade.units import factor, is_unit_power, is_unit_text, unit_name
+from open_rs.grade.units import factor, is_unit_power, is_unit_text, quantity, ratio, unit_name
 
 __all__ = ["Tree", "Unreadable", "read"]
 
@@ -47,8 +52,13 @@ def read(text: str) -> Tree:
         return words_tree(text)
     if choice := CHOICE.fullmatch(text):
         return ("sym", choice.group(1))
+    if based := DIGITS_AND_LETTERS.fullmatch(text):
+        return ("base", based.group(1), Fraction(based.group(2)))
+    text = INNER_WORDS.sub(_marked, text)
     text = TRAILING_WORDS.sub(_marked, text)
     tree = _Reader(tokens(text)).whole()
+    if r"\pm" in text or r"\mp" in text:
+        tree = without_plus_minus(tree)
     if _height(tree) > MAX_HEIGHT:
         raise Unreadable("too deep")
     return tree
@@ -112,11 +122,13 @@ class _Reader(Atoms):
     def relation(self) -> Tree:
         if self.take(r"\approx"):
             return ("approx", self.union())
+        start = self.at
         parts: list[Any] = [self.union()]
         while self.take(":"):
             parts.append(self.union())
         if len(parts) > 1:
-            return ("ratio", *parts)
+            written = "".join(text for _, text in self.tokens[start : self.at])
+            return ("clock" if CLOCK.match(written) else "ratio", *parts)
         while (sign := _RELATIONS.get(self.peek()[1])) and self.peek()[0] in ("op", "cmd"):
             self.at += 1
             parts += [sign, self.union()]
@@ -133,8 +145,7 @@ class _Reader(Atoms):
         if self.depth > MAX_DEPTH:
             raise Unreadable("too deep")
         if self.peek()[1] in (r"\pm", r"\mp"):
-            self.at += 1
-            tree: Tree = ("pm", ("num", Fraction(0)), self.product())
+            tree: Tree = (self.next()[1][1:], ("num", Fraction(0)), self.product())
         else:
             tree = self.signed()
         terms = [tree]
@@ -144,9 +155,9 @@ class _Reader(Atoms):
             elif self.take("-"):
                 terms.append(("neg", self.signed()))
             elif self.peek()[1] in (r"\pm", r"\mp"):
-                self.at += 1
+                sign = self.next()[1][1:]
                 so_far = terms[0] if len(terms) == 1 else ("+", *terms)
-                terms = [("pm", so_far, self.product())]
+                terms = [(sign, so_far, self.product())]
             else:
                 break
         self.depth -= 1
@@ -198,6 +209,9 @@ class _Reader(Atoms):
         after_number = self.tokens[self.at - 1][0] == "num"
         is_number, is_fraction = self.peek()[0] == "num", self.peek()[1] == r"\frac"
         factor = self.power()
+        if is_number and (whole := one_quantity((left, factor))) and len(factors) == 1:
+            factors.pop()
+            return whole
         if len(factors) == 1 and after_number and left[0] == "num" and left[1].denominator == 1:
             if is_number and self.take("/"):  # 10 1/12
                 factor, is_fraction = ("/", factor, self.power()), True
@@ -329,6 +343,19 @@ class _Reader(Atoms):
         if not name:
             return tree
         return ("unit", tree, name)
+
+
+def one_quantity(parts: Tree) -> Tree | None:
+    """5 feet 6 inches, in inches; None for what are no amounts in falling units of a dimension."""
+    if any(part[0] != "unit" for part in parts) or len(parts) > 4:
+        return None
+    last = parts[-1][2]
+    times = [ratio(last, part[2]) for part in parts if quantity(part[2]) is not None]
+    known = [one for one in times if one is not None]
+    if len(known) < len(parts) or any(a <= b for a, b in pairwise(known)):
+        return None
+    terms = (("*", part[1], ("num", one)) for part, one in zip(parts, known, strict=True))
+    return ("unit", ("+", *terms), last)
 
 
 def _written_integer(tree: Tree) -> Fraction:

@@ -23,8 +23,10 @@ _IMAGINARY = ("const", "i")
 def read_pair(gold: str, answer: str) -> tuple[Reading, Reading]:
     """What the gold and the answer say, each read in the light of the other."""
     of_gold, of_answer = readable(gold), reading(normalise(answer))
+    if of_gold[1] is not None and of_gold[1][0] == "sym":
+        of_answer = _choice(of_answer)
     of_gold, of_answer = _with_units(of_gold, of_answer)
-    holds_i = _holds(of_gold[1], _IMAGINARY) or _holds(of_answer[1], _IMAGINARY)
+    holds_i = any("i" in text and _holds(tree, _IMAGINARY) for text, tree in (of_gold, of_answer))
     if holds_i and (_has_index(of_gold[1]) or _has_index(of_answer[1])):
         return _as_index(of_gold), _as_index(of_answer)
     return of_gold, of_answer
@@ -42,6 +44,25 @@ def reading(text: str) -> Reading:
         return text, read(text)
     except Unreadable:
         return text, None
+
+
+# ---- (A) 12 ----
+
+_CHOICE = re.compile(
+    r"(?:\\text\s*\{\s*)?(?:\(([A-Z])\)|([A-Z])[).:])(?:\s*\}\s*|\s+)(?=\S)(?!.*(?<![A-Za-z\\])[A-Z](?![A-Za-z]))"
+    r"(?!.*\b(?:or|and|not|wrong|incorrect|false)\b)"
+)
+
+
+def _choice(answer: Reading) -> Reading:
+    """The letter of an answer that gives the option's text too: "(A) 12", where the gold is a
+    letter.
+    """
+    match = _CHOICE.match(answer[0])
+    if match is None:
+        return answer
+    letter = match[1] or match[2]
+    return letter, ("sym", letter)
 
 
 # ---- 5 m ----

@@ -31,6 +31,11 @@ _POWER = r"(?:\^(?:\{-?\d\}|-?\d))?"
 TRAILING_WORDS = re.compile(
     rf"(?<=[\d}})%])(\s*)([A-Za-z]{{2,}}{_POWER}(?:[ ./-]+[A-Za-z]+{_POWER})*)$"
 )
+INNER_WORDS = re.compile(r"(?<=\d)(\s*)([A-Za-z]{2,})(?=,? (?:and )?\d)")
+CLOCK = re.compile(r"\d{1,2}(?::[0-5]\d){1,2}(?!\d)")
+DIGITS_AND_LETTERS = re.compile(
+    r"(?:\\text\s*\{\s*)?(?=[A-Z]*\d)(?=\d*[A-Z])([0-9A-Z]{2,})\s*\}?\s*_\s*\{?\s*(\d{2})\s*\}?"
+)
 LETTERS = re.compile(r"[A-Z]{2,}")  # a sequence of choices, a word: no product
 CHOICE = re.compile(r"\(?([A-Z])[).]?")
 
@@ -104,7 +109,10 @@ def is_joint(token: Token) -> bool:
 
 def number(text: str) -> Fraction:
     """The exact value of a decimal as written, 4.5e33 and 0.1\\overline{6} included."""
-    if repeating := _REPEATING.fullmatch(text):
+    if text[-1] in ")}" or "\\" in text:
+        repeating = _REPEATING.fullmatch(text)
+        if repeating is None:
+            raise Unreadable("a number of another kind")
         before, digits = repeating.groups()
         if len(text) > MAX_DIGITS // 10:
             raise Unreadable("a number with too many digits")
