@@ -89,10 +89,10 @@ def curate_into(
     from open_rs.curate import merge_shards
     from open_rs.runs import Ledger
 
-    with Ledger(ledger).phase("curate"):
+    with Ledger(ledger).phase("curate") as figures:
         if merge:
             return merge_shards(recipe, folder)
-        return curate_problems(recipe, folder, workers=workers)
+        return curate_problems(recipe, folder, workers=workers, figures=figures)
 
 
 def shard_stage(recipe: "Recipe", folder: Path, shard: str, workers: int) -> Row:
@@ -102,8 +102,9 @@ def shard_stage(recipe: "Recipe", folder: Path, shard: str, workers: int) -> Row
     number, slash, count = shard.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise InputError(f"--shard {shard}: write it as K/N with K from 1 to N, such as 3/16")
-    with Ledger(folder / f"ledger-{number}-of-{count}.jsonl").phase("curate"):
-        return curate_shard(recipe, folder, (int(number), int(count)), workers=workers)
+    with Ledger(folder / f"ledger-{number}-of-{count}.jsonl").phase("curate") as figures:
+        part = int(number), int(count)
+        return curate_shard(recipe, folder, part, workers=workers, figures=figures)
 
 
 def show_progress(made: Row, as_json: bool) -> None:

@@ -44,15 +44,17 @@ def curate(
     open_sampler: OpenSampler | None = None,
     workers: int = 1,
     chunk_rows: int = CHUNK_ROWS,
+    figures: Row | None = None,
 ) -> Row:
     """Curate the sources of `recipe` into the folder `out`; returns the summary that it writes.
 
     `open_sampler` (the recipe's model where none is given) is entered where a filter asks a model;
     without such a filter no model is loaded. `workers` processes judge rows by themselves; neither
-    they nor `chunk_rows` change a byte. A whole output of the same inputs is reused; one that a
-    kill broke off is gone on with; an output of other inputs is refused.
+    they nor `chunk_rows` change a byte. `figures` takes what models cost. A whole output of the
+    same inputs is reused; one that a kill broke off is gone on with; an output of other inputs is
+    refused.
     """
-    with Curation(recipe, out, open_sampler, workers, chunk_rows) as run:
+    with Curation(recipe, out, open_sampler, workers, chunk_rows, figures) as run:
         done = run.begin()
         if done is not None:
             return done
@@ -77,11 +79,12 @@ def curate_shard(
     open_sampler: OpenSampler | None = None,
     workers: int = 1,
     chunk_rows: int = CHUNK_ROWS,
+    figures: Row | None = None,
 ) -> Row:
     """This shard's part, up to the next filter that needs the rows of all shards; returns what
     is to be done next.
     """
-    with Curation(recipe, out, open_sampler, workers, chunk_rows, shard) as run:
+    with Curation(recipe, out, open_sampler, workers, chunk_rows, figures, shard) as run:
         done = run.begin()
         if done is not None:
             return _progress(run, run.rounds[-1], "the set is finished")
@@ -99,7 +102,7 @@ def merge_shards(recipe: Recipe, out: Path, *, chunk_rows: int = CHUNK_ROWS) -> 
     """Decide what needs the rows of all shards. After the last round it returns the summary of the
     output that it writes; before, what is to be done next.
     """
-    run = Curation(recipe, out, None, 1, chunk_rows, MERGE)
+    run = Curation(recipe, out, None, 1, chunk_rows, None, MERGE)
     done = run.begin()
     if done is not None:
         return done
@@ -153,6 +156,7 @@ class Curation:
         open_sampler: OpenSampler | None,
         workers: int,
         chunk_rows: int,
+        figures: Row | None,
         shard: Shard = (1, 1),
     ) -> None:
         if not recipe.sources:
@@ -165,6 +169,7 @@ class Curation:
         self.shard = shard
         self.workers = workers
         self.chunk_rows = chunk_rows
+        self.figures = {} if figures is None else figures
         self.stages = stages_of(recipe)
         self.rounds = rounds_of(self.stages)
         self.inputs = curation_inputs(recipe, self.stages)
@@ -220,12 +225,13 @@ class Curation:
             return
         rounds = self.rounds[: round_.number]
         if len(todo) == 1 or self.workers == 1:
-            with Prepared(Setting(self.recipe, self.folder.path)) as prepared:
+            with Prepared(Setting(self.recipe, self.folder.path, self.shard)) as prepared:
                 for number in todo:
                     judge_chunk(self.work, rounds, number, prepared)
             return
         if self._workers is None:
-            self._workers = self._stack.enter_context(Workers(self.workers, self.folder.path))
+            workers = Workers(self.workers, self.folder.path, self.shard)
+            self._workers = self._stack.enter_context(workers)
         title = f"round {round_.number} of {len(self.rounds)}, chunks"
         with progress(title, len(todo)) as advance:
             self._workers.judge(round_.number, todo, lambda _: advance(1))
@@ -237,7 +243,8 @@ class Curation:
             if not self.work.decided(round_.number).exists():
                 decide_round(self.work, rounds, index)
         elif round_.closing is not None:
-            setting = Setting(self.recipe, self.folder.path, self.shard, self._samplers)
+            place = self.folder.path
+            setting = Setting(self.recipe, place, self.shard, self._samplers, self.figures)
             ask_model(self.work, rounds, chunks, setting)
 
     def is_done(self, round_: Round, number: int) -> bool:

@@ -22,11 +22,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the user's functions print is no reply
-    out = Path(sys.argv[1])
+    out, shard, shards = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     work = CuratedFolder(out).work
     recipe = load_recipe(work.recipe)
     rounds = rounds_of(stages_of(recipe))
-    with Prepared(Setting(recipe, out)) as prepared:
+    with Prepared(Setting(recipe, out, (shard, shards))) as prepared:
         for line in sys.stdin:
             round_, number = map(int, line.split())
             error = None

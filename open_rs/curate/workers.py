@@ -14,13 +14,13 @@ from open_rs.errors import GuardStop, InputError
 
 
 class Workers:
-    """`count` workers on the output folder `out`; a context manager that ends them."""
+    """`count` workers on the folder `out`, for one shard; a context manager that ends them."""
 
-    def __init__(self, count: int, out: Path) -> None:
-        self._out = out
+    def __init__(self, count: int, out: Path, shard: tuple[int, int]) -> None:
+        self._arguments = [str(out), *map(str, shard)]
         self._threads = ThreadPoolExecutor(count)
         self._own = threading.local()
-        self._started: list[subprocess.Popen[str]] = []
+        self._started: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
 
     def judge(self, round_: int, chunks: Sequence[int], on_done: Callable[[int], Any]) -> None:
@@ -39,11 +39,10 @@ class Workers:
         process = self._process()
         assert process.stdin is not None and process.stdout is not None
         try:
-            process.stdin.write(f"{round_} {number}\n")
-            process.stdin.flush()
+            process.stdin.write(f"{round_} {number}\n".encode())
             reply = process.stdout.readline()
         except BrokenPipeError:
-            reply = ""
+            reply = b""
         if not reply:
             status = process.wait()
             what = f"a worker ended (exit status {status}) in round {round_}, chunk {number}"
@@ -57,22 +56,22 @@ class Workers:
         if error is not None:
             raise InputError(error)
 
-    def _process(self) -> "subprocess.Popen[str]":
+    def _process(self) -> "subprocess.Popen[bytes]":
         """The worker of this thread."""
         if not hasattr(self._own, "process"):
             root = str(Path(__file__).resolve().parents[2])
             path = os.pathsep.join([root, *(entry for entry in sys.path if entry)])
             self._own.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "open_rs.curate.worker", str(self._out)],
+                [sys.executable, "-P", "-m", "open_rs.curate.worker", *self._arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path},
-                text=True,
+                bufsize=0,  # a pipe with something left to write could not be closed
                 start_new_session=True,  # the terminal's Ctrl-C goes to the caller alone
             )
             with self._lock:
                 self._started.append(self._own.process)
-        process: subprocess.Popen[str] = self._own.process
+        process: subprocess.Popen[bytes] = self._own.process
         return process
 
     def __enter__(self) -> "Workers":
