@@ -7,7 +7,7 @@ from typing import Any
 
 from open_rs.console import progress, say
 from open_rs.errors import InputError
-from open_rs.evaluate.journal import JOURNAL, Journal
+from open_rs.evaluate.journal import JOURNAL, Journal, Key
 from open_rs.evaluate.partial import PartialScore
 from open_rs.evaluate.records import (
     SUMMARY,
@@ -78,39 +78,16 @@ def evaluate_model(
     with Journal(out / JOURNAL, {**weights, "fingerprint": fingerprint}) as journal:
         write_problems(out, [prompt.problem for prompt in prompts])
         wanted = [(one.problem.id, sample) for one in prompts for sample in range(num_samples)]
-        policy = sampler.grader.policy_version
-        failed: list[Row] = []
-        partial = PartialScore(journal.rows([key for key in wanted if key in journal.places]))
-        if journal.places:
-            say(f"{name}: goes on, {len(journal.places)} of {len(wanted)} samples are there")
-        with progress(name, len(wanted), done=len(journal.places), note=partial.text) as advance:
-
-            def graded(prompt: Prompt, rollout: Rollout) -> None:
-                row = record_row(
-                    prompt.problem.id,
-                    rollout,
-                    seed=seed,
-                    policy_version=policy,
-                    with_ids=completion_ids,
-                )
-                if rollout.error is None:
-                    journal.add(row)
-                else:  # asked again where the evaluation is cut off and goes on
-                    failed.append(row)
-                partial.add(row)
-                advance(1)
-
-            sampler.sample(
-                prompts,
-                group_size=num_samples,
-                params=params,
-                seed=seed,
-                on_graded=graded,
-                skip=journal.places,
-                keep=False,
-            )
-        for row in failed:
-            journal.add(row)
+        draw_missing(
+            journal,
+            sampler,
+            prompts,
+            wanted,
+            params=params,
+            seed=seed,
+            name=name,
+            completion_ids=completion_ids,
+        )
         seconds = journal.elapsed
         rows: list[Row] = []
         write_records(out, collecting(journal.rows(wanted), rows, scripts))
@@ -132,6 +109,57 @@ def evaluate_model(
         write_json(out / SUMMARY, summary)
         journal.remove()
     return summary
+
+
+def draw_missing(
+    journal: Journal,
+    sampler: GradedSampler,
+    prompts: Sequence[Prompt],
+    wanted: Sequence[Key],
+    *,
+    params: SamplingParams,
+    seed: int,
+    name: str,
+    completion_ids: bool,
+) -> None:
+    """Sample and journal what of `wanted` the journal does not hold, with the score so far told.
+
+    Samples without a usable answer are journalled once all others are there: an evaluation that
+    is cut off before asks for them again.
+    """
+    policy = sampler.grader.policy_version
+    partial = PartialScore(journal.rows([key for key in wanted if key in journal.places]))
+    failed: list[Row] = []
+    if journal.places:
+        say(f"{name}: goes on, {len(journal.places)} of {len(wanted)} samples are there")
+    with progress(name, len(wanted), done=len(journal.places), note=partial.text) as advance:
+
+        def graded(prompt: Prompt, rollout: Rollout) -> None:
+            row = record_row(
+                prompt.problem.id,
+                rollout,
+                seed=seed,
+                policy_version=policy,
+                with_ids=completion_ids,
+            )
+            if rollout.error is None:
+                journal.add(row)
+            else:
+                failed.append(row)
+            partial.add(row)
+            advance(1)
+
+        sampler.sample(
+            prompts,
+            group_size=len(wanted) // len(prompts),
+            params=params,
+            seed=seed,
+            on_graded=graded,
+            skip=journal.places,
+            keep=False,
+        )
+    for row in failed:
+        journal.add(row)
 
 
 def validation_settings(recipe: Recipe, run: RunFolder, step: int) -> Row:
