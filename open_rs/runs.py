@@ -138,10 +138,10 @@ def make_folder(path: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    """What to tell of a file or folder that cannot be written."""
-    return InputError(
-        f"{path}: cannot be written ({error.strerror}); free space or choose another folder"
-    )
+    """What to tell of a file or folder that cannot be written, and the cure."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    cure = "free space, then go on" if full else "name a folder that can be written"
+    return InputError(f"{path}: cannot be written ({error.strerror}); {cure}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -159,13 +159,23 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
                 file.writelines(chunks)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            rename(temporary, path)
         except BaseException:  # an interrupt, too, leaves nothing behind
             temporary.unlink(missing_ok=True)
             raise
         fsync_path(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def rename(old: Path, new: Path) -> None:
+    """`os.replace`, also where NFS did it, lost its answer, was asked again and found nothing."""
+    moved = old.stat().st_ino
+    try:
+        os.replace(old, new)
+    except FileNotFoundError:
+        if not new.exists() or new.stat().st_ino != moved:
+            raise
 
 
 def fsync_path(path: Path) -> None:
@@ -216,9 +226,7 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
             file.seek(0, os.SEEK_END)
             file.write(line)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); free space, then resume"
-        ) from error
+        raise unwritable(path, error) from error
 
 
 def read_json(path: Path) -> Any:

@@ -205,3 +205,90 @@ def test_the_traceback_of_a_bug_repeats_no_key():
     )  # fmt: skip
     assert done.returncode == 1 and "canary" not in done.stderr
     assert done.stderr.endswith("RuntimeError: 401 for ***\n") and "Traceback" in done.stderr
+
+
+# --- a disk that is read-only, or full ---
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 90 MB at tmp_path/disk; the test is skipped where it cannot be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount(folder, "size=90M")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def mount(folder, options):
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("curate", "recipe.toml", "--out", "disk/new"),
+        ("plan", "recipe.toml", "--out", "disk/a/b"),
+        ("train", "recipe.toml", "--out", "disk/run"),
+        ("train", "--resume", "disk/run"),
+        ("evaluate", "disk/run"),
+        ("report", "disk/run"),
+    ],
+)
+def test_a_read_only_folder_is_one_sentence(command, disk, arguments):
+    run = RunFolder(Path("disk/run"))
+    write_json(run.recipe, recipe_from_dict({"name": "small"}).model_dump(mode="json"))
+    mount(disk, "remount,ro")
+    status, out, err = command(*arguments)
+    assert (status, out) == (2, "")
+    last = err.splitlines()[-1]
+    assert "cannot be written (Read-only file system); name a folder that can be written" in last
+
+
+FILLS = """
+from pathlib import Path
+
+def fills(rollout, problem):
+    if Path("full").exists():
+        Path("full").unlink()
+        with open("disk/ballast", "wb", buffering=0) as file:
+            for size in (1 << 16, 1):
+                try:
+                    while file.write(bytes(size)):
+                        pass
+                except OSError:
+                    continue
+    return sum(rollout.completion_ids) % 7
+"""
+LONGER = ("train.num_steps=3", "train.save_every=1", "data.train.count=8")
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_and_costs_nothing(command, disk, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path("fills_a_disk.py").write_text(FILLS)
+    changes = (*LONGER, 'rewards=[{type="custom", function="fills_a_disk:fills"}]')
+    assert command("train", "recipe.toml", "--out", "whole", *changes)[0] == 0
+    Path("full").touch()
+    arguments = ("train", "recipe.toml", "--out", "disk/run", *changes)
+    for _ in range(2):  # it stays full
+        status, _, err = command(*arguments)
+        assert status == 2
+        assert "cannot be written (No space left on device); free space" in err.splitlines()[-1]
+        arguments = ("train", "--resume", "disk/run")
+    Path("disk/ballast").unlink()
+    status, _, err = command(*arguments)
+    assert status == 0, err
+    whole, run = RunFolder(Path("whole")), RunFolder(Path("disk/run"))
+    for name in ("model.safetensors", "trainer/optimizer.safetensors"):
+        assert (run.checkpoint(3) / name).read_bytes() == (whole.checkpoint(3) / name).read_bytes()
+    first, second = ([timeless(row) for row in read_log(one.metrics)] for one in (whole, run))
+    assert first == second and len(first) == 3
+    assert any(row["optim/grad_norm"] > 0 for row in first)
+
+
+def timeless(row):
+    return {key: value for key, value in row.items() if not key.startswith("time/")}

@@ -4,7 +4,11 @@ import errno
 import gzip
 import json
 import os
+import resource
+import stat
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +28,7 @@ from open_rs.runs import (
     read_log,
     sha256,
     truncate_log,
+    unwritable,
     write_bytes,
     write_json,
     write_jsonl,
@@ -159,7 +164,7 @@ def test_a_full_disk_at_append_keeps_the_rows_before(tmp_path, monkeypatch):
     append_jsonl(path, {"step": 1})
     with monkeypatch.context() as patch:
         patch.setattr(runs.Path, "open", no_space)
-        with pytest.raises(InputError, match=r"metrics.jsonl: cannot be written .*then resume"):
+        with pytest.raises(InputError, match=r"metrics.jsonl: cannot be written .*free space"):
             append_jsonl(path, {"step": 2})
     assert read_log(path) == [{"step": 1}]
 
@@ -224,6 +229,87 @@ def test_ledger_without_a_price_says_null(tmp_path):
         pass
     row = json.loads((tmp_path / "ledger.jsonl").read_text())
     assert row["usd"] is None and row["step"] == 0 and row["seconds"] >= 0
+
+
+# --- disks that are full, file systems that are odd --------------------------------------------
+
+
+@contextmanager
+def files_end_at(size):
+    """Inside, the kernel lets no file grow beyond `size` bytes (EFBIG), as a full disk would."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_write_that_does_not_fit_leaves_what_was_there(tmp_path):
+    write_json(tmp_path / "plan.json", {"steps": 1})
+    append_jsonl(tmp_path / "log.jsonl", {"step": 1})
+    with files_end_at(200):
+        with pytest.raises(InputError, match=r"plan.json: cannot be written \(File too large\)"):
+            write_json(tmp_path / "plan.json", {"steps": "x" * 1000})
+        with pytest.raises(InputError, match=r"log.jsonl: cannot be written"):
+            append_jsonl(tmp_path / "log.jsonl", {"step": 2, "text": "x" * 1000})
+    assert read_json(tmp_path / "plan.json") == {"steps": 1}
+    assert (tmp_path / "log.jsonl").stat().st_size == 200  # torn
+    assert read_log(tmp_path / "log.jsonl") == [{"step": 1}]
+    append_jsonl(tmp_path / "log.jsonl", {"step": 2})
+    assert read_log(tmp_path / "log.jsonl") == [{"step": 1}, {"step": 2}]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["log.jsonl", "plan.json"]
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.ENOSPC, "No space left on device); free space, then go on"),
+        (errno.EDQUOT, "Disk quota exceeded); free space, then go on"),
+        (errno.EROFS, "Read-only file system); name a folder that can be written"),
+    ],
+)
+def test_what_cannot_be_written_is_told_with_its_cure(tmp_path, number, cure):
+    error = OSError(number, os.strerror(number))
+    assert str(unwritable(Path("run"), error)) == f"run: cannot be written ({cure}"
+
+
+def test_a_rename_whose_answer_was_lost_has_been_done(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def answer_lost(old, new):
+        replace(old, new)
+        raise FileNotFoundError(errno.ENOENT, "asked again, not there any more", str(old))
+
+    def never_done(old, new):
+        raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(new))
+
+    write_text(tmp_path / "a", "old")
+    monkeypatch.setattr(os, "replace", answer_lost)
+    write_text(tmp_path / "a", "new")
+    monkeypatch.setattr(os, "replace", never_done)
+    with pytest.raises(InputError, match="a: cannot be written"):
+        write_text(tmp_path / "a", "newer")
+    assert (tmp_path / "a").read_text() == "new"
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+def test_folders_that_cannot_be_fsynced_are_written_all_the_same(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def of_files_alone(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files_alone)
+    write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"
+
+
+def test_a_new_run_folder_is_private(tmp_path):
+    run = open_run(tmp_path / "runs" / "a", Recipe())
+    assert run.path.stat().st_mode & 0o777 == 0o700
 
 
 # --- the folder ------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def test_no_permission_is_one_sentence(tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(
-        InputError, match=r"out.*: cannot be written \(.*\); free space or choose another folder"
+        InputError, match=r"out.*: cannot be written \(.*\); name a folder that can be written"
     ):
         Journal(tmp_path / "out" / "journal.jsonl", IDENTITY)
 
