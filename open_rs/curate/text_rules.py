@@ -5,14 +5,22 @@ what they drop was looked at (docs/curation.md).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from open_rs.curate.stages import Drop, Verdict
+from open_rs.curate.stages import Drop, Setting, Verdict
+from open_rs.errors import InputError
 from open_rs.problems import Problem
 from open_rs.recipe import LanguageFilter, LengthFilter, MultiPartFilter, ProofFilter
-from open_rs.scripts import outside_share
+from open_rs.scripts import outside_share, prose
 
+if TYPE_CHECKING:
+    from py3langid.langid import LanguageIdentifier
+
+LOOKED_AT = 20_000  # characters of a problem; no longer one was seen, and the rules are not linear
 DIAGRAM = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
 # Dollar signs with a formula between them; an amount of money has no partner in its sentence
 FORMULA = re.compile(r"\$\$.+?\$\$|\\\[.+?\\\]|\\\(.+?\\\)|\$[^$]+\$", re.DOTALL)
@@ -118,7 +126,7 @@ def _asks_for_an_answer(sentence: str) -> bool:
 
 def _prose(text: str) -> str:
     """`text` with a sign for each diagram, formula and quotation, ends of sentences kept."""
-    plain = FORMULA_LABEL.sub(r" \1 ", DIAGRAM.sub(" ", text))
+    plain = FORMULA_LABEL.sub(r" \1 ", DIAGRAM.sub(" ", text[:LOOKED_AT]))
     plain = FORMULA.sub(_sign, plain)
     return QUOTED.sub('"', plain)
 
@@ -134,16 +142,60 @@ def _short(text: str, characters: int = 60) -> str:
     return plain if len(plain) <= characters else plain[:characters] + "..."
 
 
-def language(problems: Sequence[Problem], spec: LanguageFilter) -> list[Verdict]:
-    """Drops problems with too large a share of letters outside the expected scripts."""
+LanguageOf = Callable[[str], str]  # ISO 639 code of a text, or UNDECIDED
+UNDECIDED = "und"
+NO_LANGUAGE = (UNDECIDED, "zxx")  # the second: no words
+FEWEST_LETTERS = 20  # of prose, below which a language is not judged
+MOST_CHARACTERS = 400  # of prose that are looked at
+CONFIDENCE = 0.5
+
+
+def language(
+    problems: Sequence[Problem], spec: LanguageFilter, language_of: LanguageOf | None
+) -> list[Verdict]:
+    """Drops problems with too large a share of letters outside the expected scripts, and those
+    that are clearly in a language that is not expected, where the recipe names some.
+    """
 
     def verdict(problem: Problem) -> Verdict:
         share = outside_share(problem.problem, spec.scripts)
-        if share <= spec.max_outside:
+        if share > spec.max_outside:
+            return Drop("letters outside the expected scripts", f"{100 * share:.0f} % of them")
+        if language_of is None:
             return None
-        return Drop("letters outside the expected scripts", f"{100 * share:.0f} % of its letters")
+        words = " ".join(prose(DIAGRAM.sub(" ", problem.problem)).split())[:MOST_CHARACTERS]
+        if sum(map(str.isalpha, words)) < FEWEST_LETTERS:
+            return None
+        found = language_of(words)
+        expected = found in spec.languages or found in NO_LANGUAGE
+        return None if expected else Drop("another language", found)
 
     return [verdict(problem) for problem in problems]
+
+
+@lru_cache(maxsize=1)
+def _identifier() -> "LanguageIdentifier":
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier  # 1 s, for named languages alone
+
+    return LanguageIdentifier.from_model_file(
+        MODEL_FILE, norm_probs=True, min_confidence=CONFIDENCE
+    )
+
+
+@contextmanager
+def open_language(spec: LanguageFilter, setting: Setting) -> Iterator[LanguageOf | None]:
+    """langid (Lui and Baldwin 2012), naive Bayes on byte n-grams, if languages are named."""
+    if not spec.languages:
+        yield None
+        return
+    identifier = _identifier()
+    unknown = [one for one in spec.languages if one not in identifier.labels]
+    if unknown:
+        raise InputError(
+            f"filter language: {unknown[0]!r} is no known language; known: "
+            f"{', '.join(sorted(identifier.labels))}"
+        )
+    yield lambda text: str(identifier.classify(text)[0])
 
 
 def length(problems: Sequence[Problem], spec: LengthFilter) -> list[Verdict]:

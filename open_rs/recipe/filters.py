@@ -118,12 +118,17 @@ class ProofFilter(Filter):
 
 
 class LanguageFilter(Filter):
-    """Keeps problems whose words are in the expected scripts."""
+    """Keeps problems whose words are in the expected scripts and languages. A text of few words is
+    not judged by its language.
+    """
 
     type: Literal["language"] = "language"
     scripts: tuple[Script, ...] = Field(("latin",), min_length=1, description="expected scripts")
     max_outside: float = Field(
         0.05, ge=0, le=1, description="largest share of the letters of words in other scripts"
+    )
+    languages: tuple[str, ...] = Field(
+        (), description="expected languages by ISO 639 code, such as en; none: scripts alone"
     )
 
 
