@@ -3,8 +3,8 @@
     python kill_harness.py FOLDER RECIPE.json TRIALS KILLS SEED WORKERS
 
 Each trial has a folder of its own, in which up to KILLS runs are killed before one is let run to
-its end. The solver writes every answer that it gives to FOLDER/asked/TRIAL, with how many answers
-the journal held when its run began. Prints {"seconds", "killed": runs that a kill hit}.
+its end. The solver writes what it is asked to FOLDER/asked/TRIAL, and whether the journal held the
+answer when its run began. Prints {"seconds", "killed": runs that a kill hit}.
 """
 
 import json
@@ -18,8 +18,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import scipy.stats  # noqa: F401
 from curation_stand_ins import ScriptedEngine, sampler_of
 
+import open_rs.models  # noqa: F401  # torch, before the forks: kills are to hit the work
 from open_rs.curate import curate
 from open_rs.problems import Problem
 from open_rs.recipe import load_recipe
@@ -36,11 +38,12 @@ def main() -> None:
 
     def run(trial: str) -> None:
         out, asked = folder / trial, folder / "asked" / trial
-        known = len(read_log(out / "pass_rates.jsonl"))
+        known = {(row["problem_id"], row["sample"]) for row in read_log(out / "answers.jsonl")}
 
         def script(problem: Problem, sample: int) -> str:
             with asked.open("a") as file:
-                file.write(json.dumps([problem.id, sample, known]) + "\n")
+                row = [problem.id, sample, (problem.id, sample) in known]
+                file.write(json.dumps(row) + "\n")
             return f"\\boxed{{{problem.answer if (len(problem.problem) + sample) % 3 else 77}}}"
 
         sampler = sampler_of(ScriptedEngine(script))
