@@ -162,10 +162,11 @@ def family_text(found: dict[str, Any]) -> str:
         f"{found['family']['method']}"
     )
     for one in found["best"]:
+        most = "at most " if one["at_most"] else ""
         rows.append(
             f"{one['benchmark']}: the best of {one['best_of']} is {one['candidate']} with "
             f"{one['gain']:+.3f}; the best of {one['best_of']} equals of the base would show "
-            f"{one['expected_if_none_differs']:+.3f} on average"
+            f"{most}{one['expected_if_none_differs']:+.3f} on average"
         )
     return "\n".join(rows)
 

@@ -179,7 +179,7 @@ def evaluations_in(path: Path) -> dict[str, Path]:
 def best_of(base: Tally, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The best of m candidates on one benchmark beside the mean best of m equals of the base: the
     standard deviation of a score over samples of these problems times the mean of the largest of m
-    standard normal draws.
+    standard normal draws. With one sample a problem it is an upper bound (`at_most`).
     """
     known = base.decided > 0
     spread = sampling_variances(base.correct[known], base.decided[known])
@@ -191,6 +191,7 @@ def best_of(base: Tally, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "best_of": len(rows),
         "gain": best["difference"]["value"],
         "expected_if_none_differs": deviation * expected_maximum(len(rows)),
+        "at_most": bool(base.decided.max() == 1),
     }
 
 

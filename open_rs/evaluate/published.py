@@ -134,7 +134,7 @@ def _reasons(row: Published, base: Published, confidence: float, apart: bool) ->
         best = expected_best(base.mean, row.problems * row.seeds, row.best_of)
         reasons.append(
             f"chosen on the test set: with no difference from the base the best of {row.best_of} "
-            f"scores {100 * best:.1f} on average"
+            f"scores up to {100 * best:.1f} on average"
         )
     if apart:
         reasons.append(f"another harness: the base by {base.harness}, this by {row.harness}")

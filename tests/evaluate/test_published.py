@@ -219,7 +219,7 @@ def test_reasons_come_from_the_facts_of_the_rows() -> None:
     assert any("the base by A, this by B" in one for one in found["other"]["reasons"])
     assert any("n = 1" in one for one in found["other"]["reasons"])
     # E of the best of 8 binomial(500, .3): .3 + 1.4236 sqrt(.21 / 500) = 32.9
-    assert any("best of 8 scores 32.9" in one for one in found["chosen"]["reasons"])
+    assert any("best of 8 scores up to 32.9" in one for one in found["chosen"]["reasons"])
 
 
 def test_each_row_against_its_own_base() -> None:
