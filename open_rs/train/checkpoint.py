@@ -14,7 +14,6 @@ pickled. A save has two parts: `take_snapshot` copies what changes to the host, 
 writes the copy and may do so in another thread.
 """
 
-import os
 import shutil
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -32,6 +31,7 @@ from open_rs.runs import (
     free_bytes,
     fsync_path,
     read_json,
+    rename,
     sha256,
     write_bytes,
     write_json,
@@ -141,7 +141,7 @@ def write_snapshot(run: RunFolder, snapshot: Snapshot, tokenizer: Any) -> Path:
         _fsync_tree(temporary)
         if final.exists():  # left by a run that was taken back to an earlier step
             remove_checkpoint(final)
-        os.rename(temporary, final)
+        rename(temporary, final)
         fsync_path(final.parent)
     except (OSError, SafetensorError, InputError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -173,7 +173,7 @@ def remove_checkpoint(folder: Path) -> None:
     """Gone at once by its name, then its files: a kill leaves no half of it behind."""
     dying = folder.with_name(f".{folder.name}.old.tmp")
     shutil.rmtree(dying, ignore_errors=True)
-    os.rename(folder, dying)
+    rename(folder, dying)
     shutil.rmtree(dying, ignore_errors=True)
 
 

@@ -326,10 +326,7 @@ def test_no_space_at_any_moment_of_a_save(run, monkeypatch, step_of_save):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    if step_of_save == "rename":
-        monkeypatch.setattr(checkpoint.os, "rename", full)
-    else:
-        monkeypatch.setattr(checkpoint, step_of_save, full)
+    monkeypatch.setattr(checkpoint, step_of_save, full)
     with pytest.raises(InputError, match=r"No space left.*step 2 is intact"):
         save(run, 4)
     assert snapshot(run.path) == before
