@@ -1,6 +1,6 @@
 """Is one model better than another? Paired by problem, from files alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from open_rs.errors import InputError
 from open_rs.evaluate.family import METHOD as FAMILY_METHOD
 from open_rs.evaluate.family import holm
 from open_rs.evaluate.importers import read_evaluation
-from open_rs.evaluate.records import SUMMARY, Tally, read_summary, tally
+from open_rs.evaluate.records import RECORDS, SUMMARY, Tally, read_summary, tally
 from open_rs.evaluate.scores import Interval, expected_maximum, sampling_variances, score_table
 from open_rs.runs import different_keys
 
@@ -134,12 +134,7 @@ def compare_all(
     """
     held = [evaluations_in(path) for path in paths]
     for path, names in zip(paths[1:], held[1:], strict=True):
-        apart = sorted(held[0].keys() ^ names.keys())
-        if apart:
-            raise InputError(
-                f"{paths[0]} and {path} do not hold the same benchmarks: {', '.join(apart[:10])}; "
-                "evaluate both on all of them, or give the folder of one"
-            )
+        refuse_other_benchmarks(paths[0], path, held[0], names)
     found, best = [], []
     for name, base_path in held[0].items():
         base, rows = open_evaluation(base_path, metric), []
@@ -170,10 +165,30 @@ def evaluations_in(path: Path) -> dict[str, Path]:
     """Evaluations by benchmark: the path itself under the name "", or the folders in it."""
     if path.is_file() or (path / SUMMARY).is_file():
         return {"": path}
-    inside = {one.parent.name: one.parent for one in sorted(path.glob(f"*/{SUMMARY}"))}
+    inside = {
+        one.parent.name: one.parent
+        for one in sorted(path.glob(f"*/{SUMMARY}"))
+        if (one.parent / RECORDS).is_file()
+    }
     if not inside:
         read_summary(path)  # its error says what is missing
     return inside
+
+
+def refuse_other_benchmarks(
+    base: Path, path: Path, held: Mapping[str, Path], names: Mapping[str, Path]
+) -> None:
+    if ("" in held) != ("" in names):
+        one, many = (base, path) if "" in held else (path, base)
+        raise InputError(
+            f"{one} is one evaluation and {many} a folder of several; name the one in it"
+        )
+    apart = sorted(held.keys() ^ names.keys())
+    if apart:
+        raise InputError(
+            f"{base} and {path} do not hold the same benchmarks: {', '.join(apart[:10])}; "
+            "evaluate both on all of them, or give the folder of one"
+        )
 
 
 def best_of(base: Tally, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -344,6 +344,10 @@ def test_folders_of_several_benchmarks_are_paired_by_name(tmp_path: Path) -> Non
     evaluation(tmp_path / "new" / "amc23", {"c": [True]})
     with pytest.raises(InputError, match="do not hold the same benchmarks: amc23"):
         compare_all([tmp_path / "old", tmp_path / "new"])
+    with pytest.raises(InputError, match=r"aime24 is one evaluation and .*new a folder of several"):
+        compare_all([tmp_path / "old" / "aime24", tmp_path / "new"])
+    (tmp_path / "nothing" / "curated").mkdir(parents=True)
+    (tmp_path / "nothing" / "curated" / "summary.json").write_text("{}")  # of a run, no score
     with pytest.raises(InputError, match=r"nothing: holds no summary\.json"):
         compare_all([tmp_path / "old", tmp_path / "nothing"])
 
