@@ -12,6 +12,7 @@ from typing import Any
 from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.interrupt import longest_gap, set_deadline
+from open_rs.lock import LOCK, OWNER
 from open_rs.plan.cost import first_use_seconds, price_of, step_seconds
 from open_rs.recipe import Recipe
 from open_rs.runs import RunFolder, append_jsonl, read_json, read_log, read_metrics
@@ -169,5 +170,6 @@ def charge_killed(run: RunFolder, usd_per_hour: float | None) -> None:
 
 
 def newest_write(folder: Path) -> float:
-    """When anything below `folder` was last written."""
-    return max(path.stat().st_mtime for path in folder.rglob("*"))
+    """When training last wrote below `folder`: the lock and a report are of whoever came later."""
+    later = {LOCK, OWNER, RunFolder(folder).report.name}
+    return max(path.stat().st_mtime for path in folder.rglob("*") if path.name not in later)
