@@ -17,8 +17,8 @@ FUNCTIONS = frozenset(
 )  # fmt: skip
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 OPENING_COMMANDS = frozenset(
-    (r"\lg", r"\frac", r"\sqrt", r"\pi", r"\binom", r"\dbinom", r"\tbinom", r"\lfloor", r"\lceil",
-     r"\infty", r"\imath")
+    (r"\frac", r"\sqrt", r"\pi", r"\binom", r"\dbinom", r"\tbinom", r"\lfloor", r"\lceil",
+     r"\infty", r"\imath", r"\lg", r"\cis")
 )  # fmt: skip
 CURRENCIES = {r"\$": "dollar", r"\euro": "euro", r"\pounds": "lb", r"\yen": "yen",
               r"\rupee": "rupee"}  # fmt: skip
@@ -93,9 +93,12 @@ class Atoms:
             return self.command(text[1:])
         raise Unreadable(f"{text!r} not expected")
 
-    def letter(self, name: str) -> Tree:
-        """A constant, a symbol, or the value f(x) of a function."""
-        if name in "fgh" and self.peek() == ("op", "(") and self.is_application(name):
+    def letter(self, letter: str) -> Tree:
+        """A constant, a symbol with its primes, or the value f(x) of a function."""
+        name = letter
+        while self.take("'"):
+            name += "'"
+        if letter in "fgh" and self.peek() == ("op", "(") and self.is_application(letter):
             self.at += 1
             inside = self.bracketed("(")
             return ("apply", name, *(inside[3:] if inside[0] == "tuple" else (inside,)))
@@ -178,11 +181,18 @@ class Atoms:
             return ("call", name[1:], inside)
         if name in FUNCTIONS:
             return self.function(name)
+        if name == "cis":
+            return self.cis()
         if name == "lg":
             return ("call", "log", self.plain_argument(), ("num", Fraction(10)))
         if name == "mathbb" and self.argument() == ("sym", "R"):
             return REALS
         raise Unreadable(f"\\{name}")
+
+    def cis(self) -> Tree:
+        """cis x = e^(i x)."""
+        angle = self.power() if self.peek()[1] in ("(", "{") else self.plain_argument()
+        return ("^", ("const", "e"), ("*", ("const", "i"), _in_radians(angle)))
 
     def root(self) -> Tree:
         if self.take("["):

@@ -224,7 +224,11 @@ def _key(tree: Tree) -> Fraction | Tree:
 def _same_text(gold: Tree, answer: Tree) -> bool:
     """Words without regard to case; a letter in \\text{} is that letter; words are no formula."""
     words = [_words(tree) for tree in (gold, answer)]
-    return words[0] is not None and words[0] == words[1]
+    if words[0] is None or words[1] is None:
+        return False
+    return words[0] == words[1] or sorted(words[0].split(" and ")) == sorted(
+        words[1].split(" and ")
+    )
 
 
 def _words(tree: Tree) -> str | None:

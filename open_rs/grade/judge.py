@@ -1,6 +1,7 @@
 """The final judge: math-verify, called inside a worker process and nowhere else."""
 
 import logging
+import re
 from typing import Any
 
 from math_verify import LatexExtractionConfig, parse, verify
@@ -48,8 +49,17 @@ def _equal_expressions(gold: Tree, answer: Tree) -> bool | None:
         return None
 
 
+_SUM_OVER_I = re.compile(r"\\(?:sum|prod)\s*_\s*\{?\s*i\s*=")
+_LONE_I = re.compile(r"(?<![A-Za-z\\])i(?![A-Za-z])")
+
+
 def _parsed(text: str) -> list[Any]:
-    """What math-verify reads in `text`: an expression where it can, else the text itself."""
+    """What math-verify reads in `text`: an expression where it can, else the text itself. It takes
+    an index i for the imaginary unit, so that gets a letter of its own.
+    """
+    if _SUM_OVER_I.search(text):
+        free = next((letter for letter in "jkmpqrstuvw" if letter not in text), "i")
+        text = _LONE_I.sub(free, text)
     return parse("\\boxed{" + text + "}", _TARGETS, fallback_mode="first_match", parsing_timeout=0)
 
 

@@ -41,9 +41,11 @@ def latex(tree: Tree) -> str:
 
 
 def _symbol(name: str) -> str:
-    letter, underscore, below = name.partition("_")
+    primes, name = name.count("'"), name.replace("'", "")
+    letter, _, below = name.partition("_")
+    below += "p" * primes  # a prime is lost on math-verify
     letter = rf"\{letter}" if len(letter) > 1 else letter
-    return f"{letter}_{{{below}}}" if underscore else letter
+    return f"{letter}_{{{below}}}" if below else letter
 
 
 def _call(name: str, arguments: list[str]) -> str:

@@ -14,6 +14,11 @@ def unicode_scripts(text: str) -> str:
     return _HIGH.sub(lambda match: f"^{{{match.group().translate(_SUPERSCRIPTS)}}}", text)
 
 
+def _modulus(match: re.Match[str]) -> str:
+    """\\pmod{7} behind a number, which may be left out as a unit may."""
+    return rf"\text{{mod {next(group for group in match.groups() if group is not None)}}}"
+
+
 # (what has to stand in the text, the notation, what it becomes)
 _REWRITTEN = tuple(
     (needle, re.compile(pattern), becomes)
@@ -23,6 +28,11 @@ _REWRITTEN = tuple(
         (r"\choose", r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}", r"\\binom{\1}{\2}"),
         (r"\over", r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
         (r"color", r"\\(?:text)?color\s*\{[^{}]*\}", " "),
+        ("cis", r"\\text\s*\{\s*cis\s*\}|(?<![\\a-zA-Z])cis(?![a-zA-Z])", r"\\cis "),
+        ("mod", r"\\[pb]?mod(?![a-zA-Z])\s*(?:\{([^{}]*)\}|(\d+))|\(\s*mod\s*(\d+)\s*\)", _modulus),
+        ("t", r"(?<=\d)\^\s*\{?\s*\\text\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?", ""),
+        ("t", r"^(\d+)\s?(?:st|nd|rd|th)$", r"\1"),
+        (r"\vec", r"\\vec(?![a-zA-Z])", " "),
         (r"\underline", r"\\underline(?![a-zA-Z])", " "),
         ("U", r"(?<=[)\]}])\s*U\s*(?=[(\[]|\\\{)", r" \\cup "),
         ("_", r"\((\d+)\)\s*_|\\overline\s*\{(\d+)\}\s*_", r"\1\2_"),
@@ -32,7 +42,7 @@ _REWRITTEN = tuple(
     )
 )
 _SAID = re.compile(
-    r"^(?:(?:\\text\s*\{\s*)?(?:the |my )?(?:final )?(?:answer|option|choice)(?: is)?:?"
+    r"^(?:(?:\\text\s*\{\s*)?(?:the |my )?(?:final )?(?:answer|option|choice|exactly)(?: is)?:?"
     r"(?:\s*\}|\s)\s*|=\s*)"
     r"(?=[^\s}])",
     re.IGNORECASE,

@@ -273,9 +273,24 @@ class _Reader(Atoms):
             if braces:
                 self.expect("}")
             return ("unit", tree, scale or self.temperature_scale() or "degree")
-        if self.peek()[1] == "'" or self.peek()[1] == r"\prime":
-            raise Unreadable("a derivative")
+        if primes := self.primes():
+            if tree[0] != "sym":
+                raise Unreadable("a derivative")
+            return ("sym", tree[1] + primes)
+        if self.peek()[0] == "num":  # 2^10 as it is typed, though TeX would print 2^{1}0
+            return ("^", tree, self.primary())
         return ("^", tree, self.argument())
+
+    def primes(self) -> str:
+        """Take \\prime or {\\prime\\prime}, as '' behind a letter."""
+        braces = self.peek()[1] == "{" and self.peek(1)[1] == r"\prime"
+        self.at += braces
+        found = ""
+        while self.take(r"\prime"):
+            found += "'"
+        if braces:
+            self.expect("}")
+        return found
 
     def subscripted(self, tree: Tree) -> Tree:
         whole_number = tree[0] == "num" and self.peek()[0] == "num"

@@ -38,10 +38,13 @@ def number_in_words(words: str) -> Fraction | None:
     parts = words.lower().replace("-", " ").split()
     if not parts or len(parts) > 12:
         return None
+    if parts[0] in ("negative", "minus") and len(parts) > 1:
+        value = number_in_words(" ".join(parts[1:]))
+        return None if value is None or value < 0 else -value
     if parts[-1] in _PARTS:
         return _with_fraction(parts)
-    value = _integer(parts)
-    return None if value is None else Fraction(value)
+    whole = _integer(parts)
+    return None if whole is None else Fraction(whole)
 
 
 def _with_fraction(parts: list[str]) -> Fraction | None:
