@@ -74,6 +74,11 @@ def power_text(found: dict[str, Any]) -> str:
             f"+{smallest:.3f} (from {found['score']:.3f} to {found['score'] + smallest:.3f})"
         ]
     rows.append(f"  {cost_text(found['cost'])}")
+    if found["power_if_concentrated"] is not None:
+        rows.append(
+            f"  if as much comes from few problems that go from rarely to always solved: found in "
+            f"{100 * found['power_if_concentrated']:.0f} %"
+        )
     if "gain" in found:
         rows += gain_rows(found["gain"], n, k, chance)
     rows.append(f"difficulty: {found['difficulty']}")

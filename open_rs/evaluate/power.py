@@ -27,6 +27,7 @@ CONCENTRATION = 0.8  # a + b of benchmarks: most problems near 0 or 1, some betw
 GRID = 4001
 DRAWS = 2_000_000  # problems that are simulated for one figure: its error is 0.2 points at n = 30
 MOST_SAMPLES, MOST_PROBLEMS = 4096, 1_000_000
+MOST_OF_REST = 0.999  # of what is left above the mean, the largest gain that a step can bring
 GAIN_MODEL = "the same step on the logit of every problem's pass rate"
 
 
@@ -90,7 +91,7 @@ def gain_of(difficulty: Difficulty, step: float) -> float:
 def step_of(difficulty: Difficulty, gain: float) -> float:
     """The step on the logit that brings this gain."""
     most = 1 - difficulty.mean
-    if not 0 < gain < 0.999 * most:
+    if not 0 < gain <= MOST_OF_REST * most:
         raise InputError(
             f"--gain {gain:g}: must lie between 0 and {most:.3f}, what is left above the mean pass "
             f"rate of {difficulty.mean:.3f}"
@@ -121,14 +122,42 @@ def simulated_power(
     seed: int = 0,
 ) -> float:
     """The share of simulated comparisons of n problems x k samples that end in `improved`."""
+    better = raised(difficulty.rates, step)
+    return _share_improved(difficulty, lambda rng, places: better[places], n, k, draws, seed)
+
+
+def concentrated_power(difficulty: Difficulty, gain: float, n: int, k: int) -> float | None:
+    """The same for a gain that few problems bring: of those that are solved less than half of the
+    time, as many as it takes become solved always. None where all of them would not do.
+    """
+    rates = difficulty.rates
+    share = gain / float(np.mean((rates < 0.5) * (1 - rates)))
+    if share > 1:
+        return None
+
+    def better(rng: np.random.Generator, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        solved = (rates[places] < 0.5) & (rng.random(places.shape) < share)
+        return np.where(solved, 1.0, rates[places])
+
+    return _share_improved(difficulty, better, n, k, None, 0)
+
+
+def _share_improved(
+    difficulty: Difficulty,
+    better: Callable[[np.random.Generator, NDArray[np.int64]], NDArray[np.float64]],
+    n: int,
+    k: int,
+    draws: int | None,
+    seed: int,
+) -> float:
+    """`better` gives the pass rates of the better model on problems at these places of the grid."""
     rng = np.random.default_rng([seed, n, k])
     times, found = max(1000, (draws or DRAWS) // n), 0
     chunk = max(1, 1_000_000 // n)
-    better = raised(difficulty.rates, step)
     for start in range(0, times, chunk):
-        problems = rng.integers(GRID, size=(min(chunk, times - start), n))
-        before = rng.binomial(k, difficulty.rates[problems])
-        after = rng.binomial(k, better[problems])
+        places = rng.integers(GRID, size=(min(chunk, times - start), n))
+        before = rng.binomial(k, difficulty.rates[places])
+        after = rng.binomial(k, better(rng, places))
         found += int((paired_differences((after - before) / k, k, 0.95).low > 0).sum())
     return found / times
 
@@ -137,17 +166,18 @@ def smallest_step(difficulty: Difficulty, n: int, k: int) -> float | None:
     """The step on the logit that is found in 80 % of comparisons; None where none is.
 
     Starts from the normal approximation and is corrected by simulation: the probit of the power is
-    nearly straight in the step.
+    nearly straight in the gain.
     """
-    most = 20.0
-    if simulated_power(difficulty, most, n, k, draws=DRAWS // 10) < POWER:
+    highest = 20.0
+    if simulated_power(difficulty, highest, n, k, draws=DRAWS // 10) < POWER:
         return None
-    step = _root(lambda one: approximate_power(difficulty, one, n, k) - POWER, 1e-6, most)
+    step = _root(lambda one: approximate_power(difficulty, one, n, k) - POWER, 1e-6, highest)
     for _ in range(6):
         power = simulated_power(difficulty, step, n, k)
         if abs(power - POWER) < 0.006:
             break
-        step = min(step * _stretch(power), most)
+        gain = gain_of(difficulty, step) * _stretch(power)
+        step = step_of(difficulty, min(gain, MOST_OF_REST * (1 - difficulty.mean)))
     return step
 
 
@@ -215,6 +245,8 @@ def plan(
     power and what would be needed instead; what each costs.
     """
     step = smallest_step(difficulty, n, k)
+    smallest = None if step is None else gain_of(difficulty, step)
+    concentrated = None if smallest is None else concentrated_power(difficulty, smallest, n, k)
     price = price or Price()
     found: dict[str, Any] = {
         "difficulty": difficulty.describe(),
@@ -224,7 +256,8 @@ def plan(
         "score": difficulty.mean,
         "num_problems": n,
         "num_samples": k,
-        "smallest_gain": None if step is None else gain_of(difficulty, step),
+        "smallest_gain": smallest,
+        "power_if_concentrated": concentrated,
         "cost": price.of(n, k),
     }
     if gain is not None:

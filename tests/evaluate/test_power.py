@@ -78,10 +78,10 @@ def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fewer_draws")
-@pytest.mark.parametrize(("n", "k"), [(30, 1), (30, 16), (200, 2)])
-def test_the_smallest_gain_is_found_in_80_percent(n: int, k: int) -> None:
-    # 300,000 / n fresh simulations: a standard error of 0.4 to 1 points.
-    one = assumed(0.4)
+@pytest.mark.parametrize(("score", "n", "k"), [(0.4, 30, 1), (0.4, 30, 16), (0.83, 40, 1)])
+def test_the_smallest_gain_is_found_in_80_percent(score: float, n: int, k: int) -> None:
+    # 300,000 / n fresh simulations: a standard error of 0.4 points.
+    one = assumed(score)
     step = smallest_step(one, n, k)
     assert step is not None
     again = simulated_power(one, step, n, k, seed=99, draws=300_000)
@@ -94,6 +94,21 @@ def test_too_few_problems_show_nothing() -> None:
     assert smallest_step(assumed(0.5), 4, 1) is None
     found = plan(assumed(0.5), 4, 1)
     assert found["smallest_gain"] is None
+
+
+@pytest.mark.usefixtures("fewer_draws")
+def test_a_gain_from_few_problems_is_found_less_often() -> None:
+    # Half of the problems never solved, half always (nearly): .2 needs two fifths of the hard ones,
+    # each a sure gain. Of 30 problems, 4 sure gains have t = (4 / 30) / sqrt((4 - 16/30 + 1/128) /
+    # 29 / 30) = 2.11, 3 have 1.79, and t(29) is 2.05: improved from 4 of Binomial(30, .2) on.
+    one = Difficulty(1e-4, 1e-4, "test")
+    expected = stats.binom.sf(3, 30, 0.2)
+    assert power.concentrated_power(one, 0.2, 30, 8) == pytest.approx(expected, abs=0.02)
+    assert power.concentrated_power(one, 0.6, 30, 8) is None
+    spread = assumed(0.4)
+    step = step_of(spread, 0.06)
+    found = power.concentrated_power(spread, 0.06, 30, 16)
+    assert found is not None and found < simulated_power(spread, step, 30, 16) - 0.3
 
 
 @pytest.mark.usefixtures("fewer_draws")
