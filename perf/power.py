@@ -10,7 +10,8 @@ quantiles), both models sampled k times, compared as `open-rs compare` does it.
     found       of comparisons, in percent (one standard error: 0.4)
     jumps       the same if the gain of that size comes otherwise: a share of the problems that are
                 solved less than half of the time is solved always
-`from a pilot`: the command is given a simulated evaluation in place of the true distribution.
+`from a pilot`: the command is given one simulated evaluation in place of the true distribution, and
+    errs as that one does.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from open_rs.evaluate.compare import paired_differences
-from open_rs.evaluate.power import Difficulty, assumed, gain_of, raised, smallest_step
+from open_rs.evaluate.power import Difficulty, assumed, gain_of, raised, smallest_step, step_of
 from open_rs.evaluate.scores import fit_beta
 
 Array = NDArray[np.float64]
@@ -52,14 +53,10 @@ def jumps(truth: Difficulty, gain: float) -> Callable[[Array], Array] | None:
     return lambda rates: np.where((rates < 0.5) & (rng.random(rates.shape) < share), 1.0, rates)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--simulations", type=int, default=10_000)
-    parser.add_argument("--means", type=float, nargs="+", default=[0.29, 0.65, 0.83])
-    args = parser.parse_args()
+def named_sizes(means: list[float], simulations: int) -> None:
     print("| mean m | n | k | named, points | seconds | found, % | jumps, % |")
     print("|---|---|---|---|---|---|---|")
-    for mean in args.means:
+    for mean in means:
         truth = assumed(mean)
         for n, k in SIZES:
             started = time.perf_counter()
@@ -69,10 +66,13 @@ def main() -> None:
                 print(f"| {mean} | {n} | {k} | none | {seconds:.1f} | | |", flush=True)
                 continue
             gain, other = gain_of(truth, step), jumps(truth, gain_of(truth, step))
-            rate = found(truth, lambda p, s=step: raised(p, s), n, k, args.simulations)
-            jumped = "" if other is None else f"{found(truth, other, n, k, args.simulations):.1f}"
+            rate = found(truth, lambda p, s=step: raised(p, s), n, k, simulations)
+            jumped = "" if other is None else f"{found(truth, other, n, k, simulations):.1f}"
             cells = (mean, n, k, f"{100 * gain:.2f}", f"{seconds:.1f}", f"{rate:.1f}", jumped)
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def from_pilots(simulations: int) -> None:
     print("\n| from a pilot: mean m | problems x samples | n | k | named, points | found, % |")
     print("|---|---|---|---|---|---|")
     rng = np.random.default_rng(13)
@@ -83,11 +83,20 @@ def main() -> None:
         for n, k in ((30, 4), (272, 4)):
             step = smallest_step(fitted, n, k)
             assert step is not None
-            rate = found(truth, lambda p, s=step: raised(p, s), n, k, args.simulations)
-            named = 100 * gain_of(fitted, step)
-            print(
-                f"| {mean} | {size} x {tries} | {n} | {k} | {named:.2f} | {rate:.1f} |", flush=True
-            )
+            named = gain_of(fitted, step)
+            own = step_of(truth, named)
+            rate = found(truth, lambda p, s=own: raised(p, s), n, k, simulations)
+            cells = (mean, f"{size} x {tries}", n, k, f"{100 * named:.2f}", f"{rate:.1f}")
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--simulations", type=int, default=10_000)
+    parser.add_argument("--means", type=float, nargs="+", default=[0.29, 0.65, 0.83])
+    args = parser.parse_args()
+    named_sizes(args.means, args.simulations)
+    from_pilots(args.simulations)
 
 
 if __name__ == "__main__":
