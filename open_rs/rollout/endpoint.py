@@ -8,12 +8,13 @@ happens in the calling thread, as with the native engine.
 import threading
 import time
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 from open_rs.errors import InputError
+from open_rs.interrupt import WAIT_SECONDS, poll
 from open_rs.recipe import OpenAIEngineSpec
 from open_rs.rollout.limits import Budget, Pacer, Undecided
 from open_rs.rollout.openai_api import Answer, Client, Unusable, request_seed
@@ -52,6 +53,17 @@ class Counts:
         seconds = time.perf_counter() - self.started
         usd = self.usd if priced else None
         return EngineStats(self.prompt_tokens, self.completion_tokens, seconds, usd)
+
+
+T = TypeVar("T")
+
+
+def awaited(queue: SimpleQueue[T]) -> T:
+    """The next entry of a queue, looking at whether a stop was asked for while it waits."""
+    while True:
+        poll()
+        with suppress(Empty):
+            return queue.get(timeout=WAIT_SECONDS)
 
 
 class EndpointEngine:
@@ -192,7 +204,7 @@ class EndpointEngine:
                     job = next(wanted, None)
                 if not under_way:
                     raise self.budget.stop()
-                yield ended.get()
+                yield awaited(ended)
                 under_way -= 1
         finally:
             self.budget.held_usd = 0.0

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ from loopback import Reply, answer, scripted_server
 
 from open_rs.errors import GuardStop, InputError
 from open_rs.grade import Grader
+from open_rs.interrupt import Interrupted, stop_on_signals
 from open_rs.problems import Problem
 from open_rs.prompts import ServerPrompter
 from open_rs.recipe import OpenAIEngineSpec, PromptRecipe, recipe_from_dict
@@ -372,6 +375,15 @@ def test_an_interrupt_does_not_wait_for_answers_under_way():
                 chat_prompts("a"), group_size=2, params=PARAMS, seed=0, on_finished=stop
             )
         assert time.monotonic() - started < 5
+
+
+def test_a_signal_is_seen_while_an_answer_is_waited_for():
+    def script(request, before):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return Reply(hang=True)
+
+    with scripted_server(script) as server, stop_on_signals(), pytest.raises(Interrupted):
+        draw(server, chat_prompts("a"))
 
 
 # Money
