@@ -62,15 +62,29 @@ def train(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="continue the run in this folder")
     ] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="with --resume: go on although data, model, libraries or checkpoints changed",
+        ),
+    ] = False,
+    max_hours: Annotated[
+        float | None, typer.Option("--max-hours", help="same as budget.hours=HOURS")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train by GRPO. The plan is printed first; held-out scores come every evaluate.every steps."""
-    recipe, run = recipe_to_train(context, recipe_path, overrides, out, resume)
+    """Train by GRPO. The plan is printed first; held-out scores come every evaluate.every steps.
+
+    SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 save and stop; a second one stops at once.
+    """
+    settings = [*(overrides or []), *([f"budget.hours={max_hours}"] if max_hours else [])]
+    recipe, run = recipe_to_train(context, recipe_path, settings, out, resume)
     if recipe.sources:
         curate_stage(recipe, run)
     if resume is None:
         say_plan(plan_stage(recipe, run))
-    train_stage(recipe, run)
+    train_stage(recipe, run, accept_changes=accept_changes)
     from open_rs.runs import read_metrics
 
     last = read_metrics(run)[-1]
@@ -80,19 +94,21 @@ def train(
 def recipe_to_train(
     context: typer.Context,
     path: Path | None,
-    overrides: list[str] | None,
+    overrides: list[str],
     out: Path | None,
     resume: Path | None,
 ) -> tuple["Recipe", "RunFolder"]:
     """A new run of a recipe, or one to go on with; a run is never started afresh in silence."""
-    from open_rs.recipe import load_recipe
-
     if resume is not None:
+        from open_rs.train.resume import recipe_to_resume
+
+        if path is not None and "=" in str(path):
+            path, overrides = None, [str(path), *overrides]
         if path is not None or out is not None:
             raise InputError("--resume takes the recipe of the run: give no recipe and no --out")
         run = existing_run(resume)
         be_the_writer(context, run.path)
-        return load_recipe(run.recipe), run
+        return recipe_to_resume(run, overrides), run
     if path is None:
         raise InputError("name a recipe to train, or a run to go on with by --resume")
     recipe, run = open_recipe(context, path, overrides, out)
@@ -126,13 +142,15 @@ def plan_stage(recipe: "Recipe", run: "RunFolder") -> dict[str, Any]:
         return make_plan(recipe, run)
 
 
-def train_stage(recipe: "Recipe", run: "RunFolder") -> None:
+def train_stage(recipe: "Recipe", run: "RunFolder", *, accept_changes: bool = False) -> None:
+    from open_rs.interrupt import Interrupted
     from open_rs.train.loop import train as train_loop
 
     try:
-        train_loop(recipe, run)
-    except KeyboardInterrupt:
-        stop(f"interrupted; go on with open-rs train --resume {run.path}", 130)
+        train_loop(recipe, run, accept_changes=accept_changes)
+    except Interrupted as stopped:
+        reason = f"stopped by {stopped}, and saved; go on with open-rs train --resume {run.path}"
+        stop(reason, 128 + stopped.number)
 
 
 def say_plan(made: dict[str, Any]) -> None:
@@ -152,12 +170,16 @@ def finish(run: "RunFolder", as_json: bool) -> None:
 
 def plan_text(made: dict[str, Any]) -> str:
     seconds, memory = made["seconds"], made["memory_bytes"]
+    low, high = made["seconds_range"]
+    price = made["usd_per_hour"]
+    usd = "" if price is None else f", ${low / 3600 * price:.2f} to ${high / 3600 * price:.2f}"
     parts = ", ".join(f"{name} {seconds[name]:.0f}" for name in seconds if name != "total")
     rows = [
         f"plan: {made['steps']} steps, {made['completions']} completions in training and "
         f"{made['evaluation_completions']} in evaluation, {made['completion_tokens_are']} "
         f"{made['completion_tokens']:,} tokens, {made['epochs']:.1f} epochs of "
         f"{made['problems']} problems",
-        f"  time {seconds['total']:.0f} s ({parts}), memory {memory['total'] / 2**30:.2f} GiB",
+        f"  time {seconds['total']:.0f} s, between {low:.0f} and {high:.0f}{usd} ({parts}), "
+        f"memory {memory['total'] / 2**30:.2f} GiB",
     ]
     return "\n".join([*rows, *(f"  note: {finding}" for finding in made["findings"])])

@@ -4,8 +4,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from open_rs.errors import InputError
 from open_rs.plan.probe import PROBE_TOKENS
 from open_rs.recipe import Recipe
+from open_rs.recipe.schema import BudgetRecipe
 
 RATE_SPREAD = 0.3  # rates of a probe of seconds hold for the hours of a run within this share
 
@@ -36,6 +38,20 @@ def price_of(device_name: str) -> Price | None:
     return next((price for name, price in PRICES.items() if name in words), None)
 
 
+def price_per_hour(budget: BudgetRecipe, device: str) -> float | None:
+    """The recipe's price, or the table's; a cap in dollars needs one."""
+    if budget.usd_per_hour is not None:
+        return budget.usd_per_hour
+    if (price := price_of(device)) is not None:
+        return price.usd_per_hour
+    if budget.usd is not None:
+        raise InputError(
+            f"budget.usd: no price is known for the device {device}; set budget.usd_per_hour, or "
+            "cap budget.hours"
+        )
+    return None
+
+
 def device_name(device: Any) -> str:
     """The model of a torch device, or its type where it has no name."""
     import torch
@@ -58,9 +74,8 @@ def shortest(plan: dict[str, Any]) -> float:
     probe = plan["probe"]
     length = probe["mean_completion_tokens"]
     cut = 1 - probe["ended_frac"]
-    # The mean is (1 - cut) * ended + cut * cap; a cut one has PROBE_TOKENS at least.
-    cap = plan.get("max_completion_tokens", length)
-    return 1 - cut * max(cap - PROBE_TOKENS, 0) / length if length else 1.0
+    # The mean is (1 - cut) * ended + cut * cap; one that was cut has PROBE_TOKENS at least.
+    return 1 - cut * max(plan["max_completion_tokens"] - PROBE_TOKENS, 0) / length
 
 
 def step_seconds(plan: dict[str, Any]) -> float:

@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
-from open_rs.models import check_context, load_policy, mixed_precision
+from open_rs.models import check_context, load_policy, mixed_precision, pick_device
+from open_rs.plan.cost import device_name, price_per_hour, seconds_range
 from open_rs.plan.memory import ModelShape, memory_bytes
 from open_rs.plan.probe import Probe, run_probe
 from open_rs.problems import load_problems
@@ -31,6 +32,8 @@ def make_plan(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
         with_reference=bool(recipe.loss.kl_coef) and recipe.model.lora is None,
         gradient_checkpointing=recipe.train.gradient_checkpointing,
     )
+    plan["seconds_range"] = list(seconds_range(plan))
+    plan["usd_per_hour"] = price_per_hour(recipe.budget, device_name(pick_device(recipe.model)))
     plan["findings"] = findings(recipe, plan, len(too_long))
     write_json(run.plan, plan)
     return plan
@@ -75,6 +78,7 @@ def forecast(
         "completions": completions,
         "evaluation_completions": evaluated,
         "completion_tokens": round((completions + evaluated) * length),
+        "max_completion_tokens": rollout.max_completion_tokens,
         "completion_tokens_are": "expected" if probe.ended_frac == 1 else "at most",
         "seconds": seconds | {"total": sum(seconds.values())},
         "probe": asdict(probe),

@@ -13,7 +13,7 @@ from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.interrupt import longest_gap, set_deadline
 from open_rs.lock import LOCK, OWNER
-from open_rs.plan.cost import first_use_seconds, price_of, step_seconds
+from open_rs.plan.cost import first_use_seconds, price_per_hour, step_seconds
 from open_rs.recipe import Recipe
 from open_rs.runs import RunFolder, append_jsonl, read_json, read_log, read_metrics
 
@@ -23,17 +23,19 @@ WRITE_BYTES_PER_S = 150e6  # taken before the first save was timed
 
 
 class Budget:
-    """Counts from the moment that it is made. `save_bytes`: of one checkpoint."""
+    """Counts from `started` (time.monotonic). `save_bytes`: of one checkpoint."""
 
-    def __init__(self, recipe: Recipe, run: RunFolder, device_name: str, save_bytes: int) -> None:
+    def __init__(
+        self, recipe: Recipe, run: RunFolder, device_name: str, save_bytes: int, started: float
+    ) -> None:
         self.recipe, self.run = recipe.budget, run
-        self.usd_per_hour = price_per_hour(recipe, device_name)
+        self.usd_per_hour = price_per_hour(recipe.budget, device_name)
         charge_killed(run, self.usd_per_hour)
         rows = read_log(run.ledger)
         self.rows_before = len(rows)
         self.seconds_before = sum(row["seconds"] for row in rows)
         self.usd_before = sum(cost(row, self.usd_per_hour) for row in rows)
-        self.started = time.monotonic()
+        self.started = started
         self.save_seconds = save_bytes / WRITE_BYTES_PER_S
 
     @property
@@ -91,7 +93,6 @@ class Budget:
             need, what = sorted(done)[len(done) // 2], "one more step"
         elif self.run.plan.exists():
             plan = read_json(self.run.plan)
-            plan["max_completion_tokens"] = recipe.rollout.max_completion_tokens
             need, what = (
                 first_use_seconds(recipe, plan, validation),
                 "the first score or checkpoint",
@@ -121,21 +122,6 @@ class Budget:
         if self.recipe.usd is not None and self.usd is not None:
             parts.append(f"${self.usd:.2f} of ${self.recipe.usd:g}")
         return ", ".join(parts)
-
-
-def price_per_hour(recipe: Recipe, device_name: str) -> float | None:
-    """The recipe's price, or the table's; a cap in dollars needs one."""
-    budget = recipe.budget
-    if budget.usd_per_hour is not None:
-        return budget.usd_per_hour
-    if (price := price_of(device_name)) is not None:
-        return price.usd_per_hour
-    if budget.usd is not None:
-        raise InputError(
-            f"budget.usd: no price is known for the device {device_name}; set budget.usd_per_hour, "
-            "or cap budget.hours"
-        )
-    return None
 
 
 def priced(phase: str, step: int, seconds: float, usd_per_hour: float | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from open_rs.errors import InputError
 from open_rs.evaluate.records import problems_hash
 from open_rs.models import model_hash
 from open_rs.problems import problem_lines
-from open_rs.recipe import Recipe
+from open_rs.recipe import Recipe, load_recipe
 from open_rs.runs import (
+    PACKAGES,
     RunFolder,
     different_keys,
     environment,
     log_event,
+    package_version,
     read_json,
     read_log,
     write_bytes,
@@ -67,6 +69,12 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
     run = training.run
     remove_leftovers(run)
     if not checkpoint_steps(run) and not run.metrics.exists():
+        there = any(step_of(path) > 0 for path in run.rollouts(0).parent.glob("*"))
+        if there and not accept_changes:
+            raise InputError(
+                f"{run.metrics}: is gone, though rollouts/ holds steps of a run; put it back, or "
+                "train from the start by --accept-changes"
+            )
         take_back(run, 0)
         write_environment(training)
         write_jsonl(run.metrics, [])
@@ -186,6 +194,37 @@ def take_back(run: RunFolder, step: int) -> None:
             shutil.rmtree(folder)
 
 
+# --- the recipe ---
+
+
+def recipe_to_resume(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of the run, with settings changed that do not alter the maths.
+
+    A recipe.json that cannot be read is written anew from the newest checkpoint; a key that it
+    lacks came with a later version, and its default is taken.
+    """
+    try:
+        held = read_json(run.recipe)
+    except InputError as error:
+        if not checkpoint_steps(run):
+            raise
+        step, _ = newest_valid(run)
+        held = read_json(run.checkpoint(step) / "trainer" / "origin.json")["recipe"]
+        say(f"the recipe is taken from checkpoint {step:06d}: {error}")
+        write_json(run.recipe, held)
+    recipe = load_recipe(run.recipe, overrides)
+    resolved = recipe.model_dump(mode="json")
+    for key in missing_keys(held, resolved):
+        place: Any = resolved
+        for part in key.split("."):
+            place = place[part]
+        say(f"{run.recipe.name} has no {key}: its default is taken, {json.dumps(place)}")
+    refuse_recipe_changes(run, held, recipe)
+    if held != resolved:
+        write_json(run.recipe, resolved)
+    return recipe
+
+
 # --- what must not have changed ---
 
 
@@ -197,11 +236,11 @@ def origin_of(training: Any) -> dict[str, Any]:
     data = {"train": hashlib.sha256(problems).hexdigest()}
     if training.validation:
         data["validation"] = problems_hash(training.validation)
-    facts = environment(
-        str(training.policy.device), data=data, model_hash=model_hash(training.recipe.model)
-    )
-    keys = ("packages", "device", "data_sha256", "model_sha256")
-    return {key: facts[key] for key in keys} | {
+    return {
+        "packages": {name: package_version(name) for name in PACKAGES},
+        "device": str(training.policy.device),
+        "data_sha256": data,
+        "model_sha256": model_hash(training.recipe.model),
         "grader_policy": training.sampler.grader.policy_version,
         "threads": torch.get_num_threads(),
         "recipe": training.recipe.model_dump(mode="json"),

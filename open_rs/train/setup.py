@@ -1,5 +1,6 @@
 """What the training loop works with: built from a recipe, restored from a checkpoint."""
 
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import deepcopy
@@ -63,6 +64,7 @@ def open_training(
     recipe: Recipe, run: RunFolder, *, accept_changes: bool = False
 ) -> Iterator[Training]:
     """Everything loaded, checked and, where the run holds a checkpoint, restored."""
+    started = time.monotonic()
     torch.manual_seed(recipe.seed)  # initial LoRA weights; the loop seeds every step anew
     policy = load_policy(recipe.model)
     check_lm_head(policy)
@@ -85,7 +87,8 @@ def open_training(
         check_context(policy, longest, recipe.rollout.max_completion_tokens)
         held_out = load_held_out(recipe, [prompt.problem for prompt in prompts])
         check_held_out(policy, recipe, sampler, held_out)
-        budget = Budget(recipe, run, device_name(policy.device), checkpoint_bytes(policy))
+        name, size = device_name(policy.device), checkpoint_bytes(policy)
+        budget = Budget(recipe, run, name, size, started)
         journal = RolloutJournal(run)
         stack.callback(journal.close)
         tokenizer = sampler.prompter.tokenizer

@@ -28,6 +28,7 @@ class TrainView:
 
     def __init__(self, recipe: Recipe, run: RunFolder) -> None:
         self.name, self.num_steps, self.run = recipe.name, recipe.train.num_steps, run
+        self.budget = recipe.budget
         self.rewards: list[float] = []
         self.scores: list[tuple[int, float, float, float]] = []
         self.metrics: dict[str, float] = {}
@@ -79,8 +80,20 @@ class TrainView:
             f"groups {get('groups/effective', 0):.0f}",
             f"grad {get('optim/grad_norm', 0):.3f}",
             f"{self.seconds[-1]:.1f} s",
+            self.spent(),
         )
-        return "  ".join(parts)
+        return "  ".join(part for part in parts if part)
+
+    def spent(self) -> str:
+        """What the run has cost so far, over all its starts, where it has a price or a cap."""
+        seconds, usd = self.metrics.get("time/spent_s", 0.0), self.metrics.get("cost/usd")
+        cap = self.budget
+        parts = []
+        if cap.hours is not None:
+            parts.append(f"{seconds / 3600:.2f} of {cap.hours:g} h")
+        if usd is not None:
+            parts.append(f"${usd:.2f}" + ("" if cap.usd is None else f" of ${cap.usd:g}"))
+        return ", ".join(parts)
 
     def panel(self) -> RenderableType:
         get = self.metrics.get
@@ -109,6 +122,8 @@ class TrainView:
             sum(self.seconds[-20:]) / max(len(self.seconds[-20:]), 1)
         )
         table.add_row("time", f"{sum(self.seconds):.0f} s of steps, about {left:.0f} s left")
+        if spent := self.spent():
+            table.add_row("cost", spent)
         lines = shown(self.sample).split("\n")[:SAMPLE_LINES]  # a model may write escape codes
         sample = Text("\n".join(lines), style="dim")
         bar = Table.grid(expand=True)  # alone, a bar does not end its line
