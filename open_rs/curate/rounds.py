@@ -121,13 +121,16 @@ def dropped(given: Iterable[Given]) -> set[int]:
 
 
 def verdicts_before(work: WorkArea, rounds: Sequence[Round], number: int) -> list[Given]:
-    """What the filters of these rounds said of the rows of a chunk."""
+    """What the filters of these rounds said of the rows of a chunk. The verdicts of a global filter
+    count when it has given all of them: until then a kill may have left some.
+    """
     given: list[Given] = []
     for round_ in rounds:
         if work.local(round_.number, number).exists():
             given += work.read_verdicts(work.local(round_.number, number))
-        if work.closing(round_.number, number).exists():
-            given += work.read_verdicts(work.closing(round_.number, number))
+        closing = work.closing(round_.number, number)
+        if closing.exists() and (not round_.waits_for_all or work.decided(round_.number).exists()):
+            given += work.read_verdicts(closing)
     return given
 
 

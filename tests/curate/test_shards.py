@@ -191,3 +191,14 @@ def test_numbers_are_kept_as_the_sources_give_them(tmp_path: Path) -> None:
     assert [row["source"] for row in rows] == ["a", "a", "a", "b", "b", "b"]
     assert [row["kept"] for row in rows] == [True, False, False, True, False, False]
     assert summary["sources"] == {"a": 3, "b": 3}
+
+
+def test_half_of_a_decision_that_a_kill_left_does_not_count(whole: Path, tmp_path: Path) -> None:
+    recipe = make_recipe(whole, {"type": "boxed"}, {"type": "exact_duplicates"})
+    curate(recipe, tmp_path / "whole", chunk_rows=10)
+    curate_shard(recipe, tmp_path / "out", (1, 1), chunk_rows=10)
+    left = tmp_path / "out" / ".work" / "round-1" / "000002.closing.json"
+    left.write_text('[[0, 1, "drop", "duplicate", ""]]')
+    merge_shards(recipe, tmp_path / "out", chunk_rows=10)
+    for name in FILES:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
