@@ -25,12 +25,14 @@ sys.path.insert(0, str(ROOT / "tests" / "grade"))
 
 from hostile_answers import GOLDS, hostile_answers  # noqa: E402
 from labelled_pairs import Pair, layout, pairs  # noqa: E402
+from made_pairs import made_pairs  # noqa: E402
 
 from open_rs.grade import OUTCOMES, Grader  # noqa: E402
 from open_rs.grade.readings import readable  # noqa: E402
 
 DATA = Path(os.environ.get("OPEN_RS_DATA", ROOT.parent / "shared" / "data"))
 WORKERS = 2
+MADE_ROUNDS = 300  # of pairs whose gold is made too
 GOOD = r"\sqrt{2} \sqrt{3} + {n} - {n}", r"\sqrt{6}"  # takes a worker
 
 
@@ -151,7 +153,7 @@ def throughput(count: int = 20_000, repeats: int = 3) -> dict[str, Any]:
 
 def errors(theirs: int = 1_000) -> dict[str, Any]:
     """Error rates on all labelled pairs, math-verify's on a sample of them."""
-    labelled = list(pairs(sorted(set(gold_rows()))))
+    labelled = [*pairs(sorted(set(gold_rows()))), *made_pairs(MADE_ROUNDS)]
     _, outcomes = ours(labelled)
     sample = random.Random(4).sample(labelled, theirs)
     _, verdicts = serial_math_verify(sample)

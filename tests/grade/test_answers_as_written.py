@@ -1,6 +1,7 @@
 """Golds as textbooks print them, answers as models write them: (gold, answer), by hand."""
 
 import pytest
+from made_pairs import made_pairs
 
 RIGHT = [
     # intervals/unions
@@ -301,3 +302,15 @@ def test_right_as_written(gold, answer, grader):
 @pytest.mark.parametrize(("gold", "answer"), WRONG)
 def test_wrong_as_written(gold, answer, grader):
     assert grader.grade(rf"\boxed{{{answer}}}", gold).outcome == "wrong"
+
+
+def test_made_pairs(grader):
+    made = list(made_pairs(rounds=20, seed=1))
+    outcomes = grader.grade_many((rf"\boxed{{{pair.answer}}}", pair.gold) for pair in made)
+    expected = ["correct" if pair.right else "wrong" for pair in made]
+    missed = [
+        (pair, grade.outcome)
+        for pair, want, grade in zip(made, expected, outcomes, strict=True)
+        if want != grade.outcome
+    ]
+    assert not missed
