@@ -132,6 +132,8 @@ class DyingEngine(ScriptedEngine):
         self.lives, self.drawn = lives, []
 
     def generate(self, prompts, *, on_finished, **settings: Any) -> list[RolloutGroup]:
+        assert settings["keep"] is False  # memory does not grow with the number of samples
+
         def finished(prompt, rollout: Rollout) -> None:
             if len(self.drawn) == self.lives:
                 raise GuardStop("endpoint: no answer; go on later")
