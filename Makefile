@@ -45,6 +45,7 @@ perf: .venv/installed-dev  ## the figures of perf/README.md
 	$(BIN)/python perf/rollout.py
 	$(BIN)/python perf/grading.py
 	$(BIN)/python perf/false_gains.py
+	$(BIN)/python perf/power.py
 
 perf-env: .venv-perf/installed  ## an environment with TRL, which perf/step.py measures against
 

@@ -47,6 +47,7 @@ def votes(
     """
     found: dict[str, dict[str | None, int]] = {}
     judged: set[str] = set()
+    forms: dict[str, str] = {}
     for row in rows:
         counts = found.setdefault(row["problem_id"], {})
         if row["correct"] is None:
@@ -55,7 +56,8 @@ def votes(
         if row["correct"]:
             counts[None] = counts.get(None, 0) + 1
         elif row.get("extracted") is not None:
-            answer = normalise(row["extracted"])
+            text = row["extracted"]
+            answer = forms[text] if text in forms else forms.setdefault(text, normalise(text))
             counts[answer] = counts.get(answer, 0) + 1
     return {
         problem: (
