@@ -111,7 +111,7 @@ def _bands_of(spec: MixFilter, setting: Setting) -> StratumOf:
     ways: set[str] = set()
     for journal in sorted(setting.folder.glob("pass_rates*.jsonl")):  # one a shard
         for row in read_log(journal):
-            ways.add(f"{row['sampling']}/{row['num_samples']}")
+            ways.add(row["sampling"])
             if row["decided"]:
                 rates[row["problem_id"]] = row["correct"] / row["decided"]
     if not ways:
