@@ -43,6 +43,7 @@ from open_rs.train.checkpoint import checkpoint_steps, newest_valid, remove_left
 FREE_KEYS = (
     "name",
     "threads",
+    "sentinel",
     "budget",
     "model.device",
     "rollout.max_slots",
@@ -80,7 +81,6 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
         write_jsonl(run.metrics, [])
         log_event(run, "start", 0, ledger_rows=training.budget.rows_before)
         return
-    mend_logs(run)
     step, skipped = place_to_resume(run, accept_changes)
     for sentence in skipped:
         say(sentence)

@@ -5,36 +5,41 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from open_rs.console import say
+from open_rs.errors import InputError
 from open_rs.models import check_context, load_policy, mixed_precision
 from open_rs.overlap import refuse_overlap
 from open_rs.plan.cost import device_name
 from open_rs.problems import Problem, load_problems
-from open_rs.recipe import Recipe
+from open_rs.recipe import Recipe, Source
 from open_rs.rollout.build import open_sampler, training_prompts
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt
-from open_rs.runs import Ledger, RunFolder, log_event
+from open_rs.runs import Ledger, RunFolder, log_event, read_log, training_source
 from open_rs.train.budget import Budget
 from open_rs.train.checkpoint import TrainState
 from open_rs.train.journal import RolloutJournal
 from open_rs.train.logprobs import check_lm_head
-from open_rs.train.resume import origin_of, start_or_resume
+from open_rs.train.resume import mend_logs, origin_of, start_or_resume
 from open_rs.train.rewards import Reward, open_rewards
 from open_rs.train.saver import Saver
 from open_rs.train.schedule import ProblemSampler
+from open_rs.train.sentinel import Sentinel
+from open_rs.train.settings import largest_cap, uses_band, uses_kl
 
 
 @dataclass
 class Training:
-    """A run in progress; the loop moves `policy`, `optimizer`, `stream` and `state`."""
+    """A run in progress; the loop moves `policy`, `optimizer`, `stream`, `state` and `now`."""
 
     recipe: Recipe
+    now: Recipe  # the recipe as it holds at the step in work
     run: RunFolder
     policy: Any
     reference: nn.Module | None  # None: no KL, or the policy itself without its adapters
@@ -51,6 +56,8 @@ class Training:
     saver: Saver
     budget: Budget
     autocast: AbstractContextManager[Any]
+    pass_rates: dict[str, float]  # by problem id; empty where the recipe asks for no band of them
+    sentinel: Sentinel = field(default_factory=Sentinel)
     origin: dict[str, Any] = field(default_factory=dict)  # `resume.origin_of`
 
     @property
@@ -68,7 +75,7 @@ def open_training(
     torch.manual_seed(recipe.seed)  # initial LoRA weights; the loop seeds every step anew
     policy = load_policy(recipe.model)
     check_lm_head(policy)
-    reference = frozen_copy(policy) if recipe.loss.kl_coef and recipe.model.lora is None else None
+    reference = frozen_copy(policy) if uses_kl(recipe) and recipe.model.lora is None else None
     if recipe.train.gradient_checkpointing:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
         policy.enable_input_require_grads()
@@ -84,9 +91,10 @@ def open_training(
         prompts, too_long = training_prompts(recipe, run, sampler.prompter)
         say_dropped(recipe, run, len(too_long), len(prompts))
         longest = max(len(prompt.prompt_ids) for prompt in prompts)
-        check_context(policy, longest, recipe.rollout.max_completion_tokens)
+        check_context(policy, longest, largest_cap(recipe))
         held_out = load_held_out(recipe, [prompt.problem for prompt in prompts])
         check_held_out(policy, recipe, sampler, held_out)
+        mend_logs(run)  # the budget reads them
         name, size = device_name(policy.device), checkpoint_bytes(policy)
         budget = Budget(recipe, run, name, size, started)
         journal = RolloutJournal(run)
@@ -94,6 +102,7 @@ def open_training(
         tokenizer = sampler.prompter.tokenizer
         training = Training(
             recipe=recipe,
+            now=recipe,
             run=run,
             policy=policy,
             reference=reference,
@@ -110,6 +119,7 @@ def open_training(
             saver=stack.enter_context(Saver(run, recipe.train, tokenizer)),
             budget=budget,
             autocast=mixed_precision(recipe.model),
+            pass_rates=pass_rates(training_source(recipe, run)) if uses_band(recipe) else {},
         )
         training.origin = origin_of(training)
         start_or_resume(training, accept_changes=accept_changes)
@@ -121,6 +131,18 @@ def open_training(
 def frozen_copy(policy: nn.Module) -> nn.Module:
     """The start of the run as the KL reference."""
     return deepcopy(policy).eval().requires_grad_(False)
+
+
+def pass_rates(source: Source) -> dict[str, float]:
+    """How often a model solved each problem, by id, where curation measured it."""
+    path = Path(source.path or "") / "pass_rates.jsonl"
+    if source.path is None or not path.is_file():
+        raise InputError(
+            "data.min_pass_rate, data.max_pass_rate: the training set has no pass_rates.jsonl; "
+            "curate it with a pass_rate filter, or leave them out"
+        )
+    rows = read_log(path)
+    return {one["problem_id"]: one["correct"] / one["decided"] for one in rows if one["decided"]}
 
 
 def make_optimizer(policy: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
