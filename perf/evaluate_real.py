@@ -42,11 +42,10 @@ SCORES = (
     Score("tiny", "olympiadbench", 4),
     Score("tiny", "gsm8k", 4),
     Score(SMOL, "aime24", 4),
-    Score(SMOL, "amc23", 4),
-    Score(SMOL, "math500", 2, first=50),
-    Score(SMOL, "gsm8k", 2, first=50),
+    Score(SMOL, "amc23", 1),
+    Score(SMOL, "gsm8k", 1, first=40),
 )
-GREEDY = (("tiny", "amc23", 40, 64), (SMOL, "amc23", 8, 128))  # problems, tokens
+GREEDY = (("tiny", "amc23", 40, 64), (SMOL, "amc23", 4, 64))  # problems, tokens
 
 
 def evaluate(score: Score, data: Path, out: Path) -> dict[str, Any]:
