@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from open_rs.curate.stages import Row
 from open_rs.errors import InputError
 from open_rs.plugins import load_function
-from open_rs.recipe import Recipe, Source
+from open_rs.recipe import FilterSpec, Recipe, Source
+from open_rs.recipe.filters import AskingFilter
 from open_rs.rows import files_of
 from open_rs.runs import sha256
 
@@ -19,19 +20,28 @@ if TYPE_CHECKING:
 
 
 def curation_inputs(recipe: Recipe, stages: Sequence[NamedStage]) -> Row:
-    """Everything that decides what comes out, for inputs.json; an expected count does not."""
-    dumped = recipe.model_dump(mode="json")
+    """Everything that decides what comes out, for inputs.json."""
     inputs: Row = {
-        name: [{key: one[key] for key in one if key != "expect"} for one in dumped[name]]
-        for name in ("sources", "filters")
+        "sources": [deciding(one) for one in recipe.sources],
+        "filters": [deciding(one) for one in recipe.filters],
+        "files": {},
     }
-    inputs["files"] = {}
     for source in recipe.sources:
         inputs["files"] |= source_hashes(source)
     for one in stages:
         for section, values in one.stage.inputs(one.spec, recipe).items():
             inputs.setdefault(section, {}).update(values)
     return inputs
+
+
+def deciding(spec: Source | FilterSpec) -> Row:
+    """The settings of a source or a filter that can change the output: not an expected count, nor
+    where and how fast an engine is asked.
+    """
+    settings = spec.model_dump(mode="json", exclude={"expect", "max_undecided"})
+    if isinstance(spec, AskingFilter) and spec.engine is not None:
+        settings["engine"] = spec.engine.shaping()
+    return settings
 
 
 def held_out_source(recipe: Recipe, name: str) -> Source:

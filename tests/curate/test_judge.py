@@ -496,13 +496,26 @@ def test_the_cap_stops_with_status_3_and_a_higher_one_goes_on(tmp_path):
     assert figures == {"tokens": 3 * (30 - first), "usd": pytest.approx((30 - first) * 37e-6)}
 
 
+def test_another_address_or_cap_is_not_another_curation(tmp_path):
+    with scripted_server(lambda request, before: answer(said())) as server:
+        first = curate(judge_recipe(tmp_path, 2, engine=engine_of(server)), tmp_path / "out")
+    # nothing listens there any more, and nothing is asked
+    for engine in (engine_of(server), engine_of(server, max_usd=9, timeout_s=1, **PRICES)):
+        engine["base_url"] = "http://127.0.0.1:9/v1"
+        again = curate(judge_recipe(tmp_path, 2, engine=engine), tmp_path / "out")
+        assert again == first
+    other = judge_recipe(tmp_path, 2, engine=engine_of(server, model="other/model"))
+    with pytest.raises(InputError, match="curated from other inputs"):
+        curate(other, tmp_path / "out")
+
+
 def test_a_server_that_dies_stops_it_and_the_next_start_goes_on(tmp_path):
     def script(request, before):
         return answer(said()) if before < 40 or alive.is_set() else Reply("", 503)
 
     alive, out = threading.Event(), tmp_path / "out"
     with scripted_server(script) as server:
-        recipe = judge_recipe(tmp_path, 30, engine=engine_of(server, max_concurrency=2))
+        recipe = judge_recipe(tmp_path, 30, engine=engine_of(server, max_concurrency=1))
         with pytest.raises(GuardStop, match="the server answers 503"):
             curate(recipe, out)
         assert not (out / "problems.jsonl").exists()
