@@ -56,7 +56,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     lock = _kernel_lock(folder)
     try:
         _refuse_or_take_over(folder)
-        _write_owner(folder)
+        write_owner(folder)
         try:
             yield
         finally:
@@ -115,7 +115,7 @@ def _read_owner(folder: Path) -> Owner | None:
         return None
 
 
-def _write_owner(folder: Path) -> None:
+def write_owner(folder: Path) -> None:
     """Name ourselves; where somebody was faster, which only happens without locks, we are late."""
     started = datetime.now(UTC).isoformat(timespec="seconds")
     ours = Owner(os.getpid(), socket.gethostname(), started, life_of(os.getpid()))

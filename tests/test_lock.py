@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from open_rs.errors import InputError
-from open_rs.lock import LOCK, OWNER, life_of, lock_folder
+from open_rs.lock import LOCK, OWNER, life_of, lock_folder, write_owner
 from open_rs.runs import RunFolder
 from open_rs.train.budget import newest_write
 
@@ -56,6 +56,15 @@ def test_a_second_writer_is_refused_with_the_owner_named(holder, tmp_path):
         assert owner_of(run)["pid"] == os.getpid()
 
 
+def test_the_lock_holds_without_the_name(holder, tmp_path):
+    (tmp_path / "run" / OWNER).unlink()
+    with (
+        pytest.raises(InputError, match="another process writes there; wait for it"),
+        lock_folder(tmp_path / "run"),
+    ):
+        pass
+
+
 def test_a_killed_owner_is_recognised_and_its_folder_taken_over_aloud(holder, tmp_path, capsys):
     run = tmp_path / "run"
     os.kill(holder.pid, signal.SIGKILL)
@@ -80,7 +89,9 @@ def test_an_owner_that_ends_leaves_no_name(tmp_path, capsys):
 def test_what_another_host_left_is_refused_with_the_cure(tmp_path):
     with lock_folder(tmp_path):
         ours = owner_of(tmp_path)
-    (tmp_path / OWNER).write_text(json.dumps({**ours, "host": "another-host"}))
+    (tmp_path / OWNER).write_text(
+        json.dumps({**ours, "host": "another-host", "life": "no process here"})
+    )
     with pytest.raises(InputError) as refused, lock_folder(tmp_path):
         pass
     assert "on another-host, since" in str(refused.value)
@@ -156,6 +167,12 @@ def test_without_locks_a_killed_owner_is_recognised_too(no_locks, holder, tmp_pa
     holder.wait()
     with lock_folder(run):
         assert f"taken over from process {holder.pid}" in capsys.readouterr().err
+
+
+def test_without_locks_the_later_of_two_at_once_is_refused(tmp_path):
+    write_owner(tmp_path)  # both have found no name a moment ago
+    with pytest.raises(InputError, match=f"process {os.getpid()} on .*, writes there"):
+        write_owner(tmp_path)
 
 
 # --- the folder ---

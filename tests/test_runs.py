@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import stat
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -331,6 +332,19 @@ def test_names_are_those_of_the_contract(tmp_path):
         run.evaluation("test-000000"): "evaluations/test-000000",
     }
     assert {str(path.relative_to(tmp_path)) for path in listed} == set(listed.values())
+
+
+def test_the_command_line_and_the_diary_are_kept_without_keys(tmp_path, monkeypatch):
+    key = "Zq7" * 12
+    monkeypatch.setenv("HF_TOKEN", key)
+    monkeypatch.setattr(sys, "argv", ["open-rs", "train", f"x={key}", "https://me:pw@host"])
+    assert environment("cpu", {}, "")["command"] == [
+        *("open-rs", "train", "x=***", "https://***@host")
+    ]
+    run = RunFolder(tmp_path)
+    log_event(run, "undecided", 3, rows=[{"why": f"401: {key}"}])
+    (row,) = read_log(run.events)
+    assert row["rows"] == [{"why": "401: ***"}] and row["step"] == 3
 
 
 def test_open_run_keeps_the_resolved_recipe_and_opens_again(tmp_path):
