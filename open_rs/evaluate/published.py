@@ -31,7 +31,7 @@ def judge(
     """A verdict for every row against its base on the same benchmark.
 
     `base` is the model to judge against: rows that name another base are left out, and rows that
-    name none where some do. Without it each row is judged against the base that it names. `models`
+    name none in a table in which some do. Without it each row is judged against the base that it names. `models`
     are the only ones to judge. A verdict asks for a Holm-adjusted p below 1 - confidence over all
     rows that are judged; a score chosen as the best of m counts with 1 - (1 - p)^m. A difference
     between two harnesses is none between two models: such rows get no other verdict and are not
@@ -80,15 +80,20 @@ def _asked(rows: Sequence[Published], base: str | None, models: Sequence[str]) -
         if plain(name) not in known:
             raise InputError(f"no model {name!r} in the table; mend the name")
     wanted = {plain(name) for name in models} or known
-    named = any(row.base for row in rows)
+    naming = {table_of(row) for row in rows if row.base}
     asked = [row for row in rows if plain(row.model) in wanted]
     if base is None:
         return [row for row in asked if row.base]
     return [
         row
         for row in asked
-        if plain(row.model) != plain(base) and (not named or plain(row.base or "") == plain(base))
+        if plain(row.model) != plain(base)
+        and (plain(row.base) == plain(base) if row.base else table_of(row) not in naming)
     ]
+
+
+def table_of(row: Published) -> str:
+    return row.where.partition(", line ")[0]
 
 
 def _judged(row: Published, base: Published, confidence: float) -> Row:

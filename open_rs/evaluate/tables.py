@@ -1,14 +1,15 @@
 """Scores that others have published, judged from what their tables say: one verdict a row.
 
-Columns of a long table: model, benchmark, mean (or score); optionally base, problems, seeds, std,
-harness, best_of. A wide table has a column for each benchmark. Of a benchmark that this project
-knows the number of problems need not be told. lighteval's result files (.json) are read too.
+Columns of a long table: model (or step and experiment, of checkpoints), benchmark, mean (or score);
+optionally base, problems, seeds, std, harness, best_of. A wide table has a column for each benchmark.
+Of a benchmark that this project knows the number of problems need not be told. lighteval's result files
+(.json) are read too.
 """
 
 import csv
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,12 @@ def benchmark_name(text: str) -> str:
     return text
 
 
+def checkpoint_name(row: Mapping[str, str]) -> str:
+    """What a table of checkpoints calls a row: `experiment 3, step 50`, or less."""
+    told = [f"{key} {row[key]}" for key in ("experiment", "step") if row.get(key)]
+    return ", ".join(told) if "step" in row else ""
+
+
 def read_published(path: Path) -> list[Published]:
     """The scores of a table (.csv) or of a result file of lighteval (.json)."""
     if path.suffix == ".json":
@@ -85,7 +92,9 @@ def read_published(path: Path) -> list[Published]:
     scale = _scale(rows, path)
     decimals = max(len(_score_text(row).partition(".")[2]) for _, row in rows)
     rounding = 10.0**-decimals / scale
-    return [_published(f"{path}, line {number}", row, scale, rounding) for number, row in rows]
+    found = [_published(f"{path}, line {number}", row, scale, rounding) for number, row in rows]
+    # A run repeated with the same seed is the same score again, not one more.
+    return list({(row.model, row.benchmark, row.mean, row.seeds): row for row in found}.values())
 
 
 def _read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -144,7 +153,8 @@ def _count(text: str, where: str) -> int:
 def _published(where: str, row: dict[str, str], scale: float, rounding: float) -> Published:
     filled = {key: text.strip() for key, text in row.items() if text.strip()}
     name = benchmark_name(filled.get("benchmark", ""))
-    if not filled.get("model") or not name:
+    model = filled.get("model") or checkpoint_name(filled)
+    if not model or not name:
         raise InputError(f"{where}: model or benchmark is missing; name both in every row")
     if "problems" not in filled and name not in BENCHMARKS:
         raise InputError(
@@ -161,7 +171,7 @@ def _published(where: str, row: dict[str, str], scale: float, rounding: float) -
     told = {key: filled.get(key) for key in ("base", "harness")}
     return Published(
         where=where,
-        model=filled["model"],
+        model=model,
         benchmark=name,
         mean=mean / scale,
         std=std,

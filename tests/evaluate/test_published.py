@@ -131,6 +131,17 @@ def test_a_wide_table_leaves_blank_cells_out(tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_of_checkpoints(paper: Path) -> None:
+    rows = read_published(paper / "open_rs_checkpoints.csv")
+    # 21 checkpoints on three benchmarks, the three released ones on two more; reruns are no rows.
+    assert len(rows) == 21 * 3 + 3 * 2 and {row.seeds for row in rows} == {1}
+    (best,) = [row for row in rows if row.benchmark == "aime24" and row.mean > 0.45]
+    assert best.model == "experiment 3, step 50" and best.problems == 30
+    base = score(0.287, std=0.048, seeds=10, model="base", base=None)
+    found = judge([base, *with_checkpoints(rows, paper / "open_rs_checkpoints.csv")], base="base")
+    assert {one["verdict"] for one in found["rows"]} == {NOISE}
+
+
 def test_lighteval_results_are_published_scores(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     results = {
@@ -235,6 +246,13 @@ def test_each_row_against_its_own_base() -> None:
         judge(rows[2:])
     with pytest.raises(InputError, match="no model 'c' in the table"):
         judge(rows, base="c")
+
+
+def test_a_table_without_bases_is_judged_beside_one_that_names_them() -> None:
+    old = score(0.2, model="old", base=None)
+    rows = [old, score(0.3, model="a", base="old"), score(0.3, model="b", base="other")]
+    rows += [score(0.3, model="c", base=None), score(0.3, model="d", base=None, where="u.csv")]
+    assert [one["model"] for one in judge(rows, base="old")["rows"]] == ["a", "d"]
 
 
 def test_facts_and_checkpoints_are_joined(tmp_path: Path) -> None:
