@@ -34,7 +34,7 @@ EMPTY_SCRIPT = re.compile(r"[\^_] ?\{[ ^_{}]*\}")
 LONG_SCRIPT = re.compile(r"([\^_]\d)(?=\d)")
 COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\\!)(?=\d{3})")
 DELIMITERS = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]")
-AROUND_SIGNS = re.compile(r" ?([^\w\s]) ?")
+AROUND_SIGNS = re.compile(r" (?=[^\w\s])|(?<=[^\w\s]) ")
 NUMBER = re.compile(r"([+-]?)(\d+|\d{1,3}(?:,\d{3})+)(?:\.(\d+))?")
 
 
@@ -50,7 +50,7 @@ def normalised(text: str) -> str:
     plain = " ".join(DELIMITERS.sub(" ", plain).split())
     if "\\" in plain or "{" in plain or "~" in plain:
         plain = _without_typesetting(plain)
-    plain = AROUND_SIGNS.sub(r"\1", " ".join(plain.split()))
+    plain = AROUND_SIGNS.sub("", " ".join(plain.split()))
     return plain.strip().rstrip(" .") or text
 
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ class CuratedFolder:
             write_jsonl(self.manifest, manifest_rows(self.work, rounds, index))
             write_json(self.summary, summary)
             write_text(self.card, card)
-            write_jsonl(self.problems, map(asdict, kept_problems(self.work, rounds, index)))
+            write_jsonl(self.problems, map(vars, kept_problems(self.work, rounds, index)))
         except BaseException:
             self.clear()
             raise
