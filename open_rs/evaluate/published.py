@@ -31,11 +31,11 @@ def judge(
     """A verdict for every row against its base on the same benchmark.
 
     `base` is the model to judge against: rows that name another base are left out, and rows that
-    name none in a table in which some do. Without it each row is judged against the base that it names. `models`
-    are the only ones to judge. A verdict asks for a Holm-adjusted p below 1 - confidence over all
-    rows that are judged; a score chosen as the best of m counts with 1 - (1 - p)^m. A difference
-    between two harnesses is none between two models: such rows get no other verdict and are not
-    counted in the family.
+    name none in a table in which some do. Without it each row is judged against the base that it
+    names. `models` are the only ones to judge. A verdict asks for a Holm-adjusted p below 1 -
+    confidence over all rows that are judged; a score chosen as the best of m counts with
+    1 - (1 - p)^m. A difference between two harnesses is none between two models: such rows get no
+    other verdict and are not counted in the family.
     """
     table = {(plain(row.model), row.benchmark): row for row in rows}
     judged, no_base = [], []

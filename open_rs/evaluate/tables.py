@@ -1,9 +1,9 @@
 """Scores that others have published, judged from what their tables say: one verdict a row.
 
 Columns of a long table: model (or step and experiment, of checkpoints), benchmark, mean (or score);
-optionally base, problems, seeds, std, harness, best_of. A wide table has a column for each benchmark.
-Of a benchmark that this project knows the number of problems need not be told. lighteval's result files
-(.json) are read too.
+optionally base, problems, seeds, std, harness, best_of. A wide table has a column for each
+benchmark. Of a benchmark that this project knows the number of problems need not be told.
+lighteval's result files (.json) are read too.
 """
 
 import csv
