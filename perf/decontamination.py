@@ -40,15 +40,17 @@ from open_rs.curate.duplicates import (  # noqa: E402
 )
 from open_rs.curate.signatures import feature_hashes, minhash  # noqa: E402
 from open_rs.curate.similarity import wording  # noqa: E402
-from open_rs.curate.stages import Drop, Verdict  # noqa: E402
-from open_rs.curate.text_rules import multi_part, proof  # noqa: E402
+from open_rs.curate.stages import Drop, Setting, Verdict  # noqa: E402
+from open_rs.curate.text_rules import language, multi_part, open_language, proof  # noqa: E402
 from open_rs.problems import Problem, load_problems  # noqa: E402
 from open_rs.recipe import (  # noqa: E402
     ContaminationFilter,
     ExactDuplicatesFilter,
+    LanguageFilter,
     MultiPartFilter,
     NearDuplicatesFilter,
     ProofFilter,
+    Recipe,
     Source,
 )
 
@@ -179,10 +181,18 @@ def _flagged(rows: Sequence[Problem], benchmarks: dict[str, list[Problem]]) -> d
 
 
 def rules() -> dict[str, Any]:
-    """Rows on which the rules for several parts and for proofs speak: all sets here were cleaned of
-    both; and rows made of two real ones as parts (a) and (b).
+    """Rows on which the rules for several parts, proofs and language speak: all sets here are
+    English and were cleaned of the others; and rows made of two real ones as parts (a) and (b).
     """
     everything = {**sets("train"), **sets("benchmarks")}
+    english = LanguageFilter(languages=("en",))
+    with open_language(english, Setting(Recipe(), Path())) as language_of:
+        foreign = [
+            one
+            for rows in everything.values()
+            for one in language(rows, english, language_of)
+            if one is not None
+        ]
     rng = random.Random(0)
     gsm8k = everything["gsm8k_test"]
     joined = [
@@ -198,6 +208,7 @@ def rules() -> dict[str, Any]:
         "proof on them": sum(
             one is not None for rows in everything.values() for one in proof(rows, ProofFilter())
         ),
+        "language on them": len(foreign),
         "two GSM8K problems as parts, found %": _percent(
             one is not None for one in multi_part(joined, MultiPartFilter())
         ),
