@@ -1,0 +1,133 @@
+"""Saving beside training: one write at a time, errors that surface, what is kept."""
+
+import threading
+
+import pytest
+from test_checkpoint import build, move
+from tiny_models import byte_tokenizer
+
+from open_rs.errors import InputError
+from open_rs.recipe import recipe_from_dict
+from open_rs.runs import RunFolder, append_jsonl, read_log
+from open_rs.train import checkpoint, saver
+from open_rs.train.checkpoint import TrainState, checkpoint_steps, damage, take_snapshot
+from open_rs.train.saver import Saver, retire
+
+
+def settings(**train):
+    return recipe_from_dict({"train": train}).train
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path)
+
+
+def snapshot(step, kind="full"):
+    policy, optimizer = build(kind)
+    move(policy, optimizer)
+    return take_snapshot(policy, optimizer, TrainState(step=step))
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(run, monkeypatch):
+    policy, optimizer = build("full")
+    move(policy, optimizer)
+    before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    go_on, real = threading.Event(), saver.write_snapshot
+
+    def slow(*args):
+        assert go_on.wait(60)
+        return real(*args)
+
+    monkeypatch.setattr(saver, "write_snapshot", slow)
+    with Saver(run, settings(), byte_tokenizer()) as writer:
+        writer.start(take_snapshot(policy, optimizer, TrainState(step=1)))
+        writer.look()
+        assert checkpoint_steps(run) == []
+        move(policy, optimizer, 3)  # the copy does not move with it
+        go_on.set()
+        writer.wait()
+    other, fresh = build("full")
+    assert checkpoint.restore(run.checkpoint(1), other, fresh).step == 1
+    assert all((other.state_dict()[name] == before[name]).all() for name in before)
+    assert [event["event"] for event in read_log(run.events)] == ["save"]
+
+
+def test_one_save_is_complete_before_the_next_begins(run):
+    with Saver(run, settings(), byte_tokenizer()) as writer:
+        for step in (1, 2, 3):
+            writer.start(snapshot(step))
+            assert checkpoint_steps(run)[-1:] in ([], [1])
+            assert len(checkpoint_steps(run)) >= step - 1
+        writer.wait()
+        assert writer.seconds > 0
+    assert checkpoint_steps(run) == [3, 2, 1]
+
+
+def test_what_fails_in_the_thread_is_raised_at_the_next_wait(run, monkeypatch):
+    monkeypatch.setattr(
+        checkpoint, "_fsync_tree", lambda path: (_ for _ in ()).throw(OSError(28, "full"))
+    )
+
+    def new():
+        return Saver(run, settings(), byte_tokenizer())
+
+    with pytest.raises(InputError, match=r"could not be saved.*full"), new() as writer:
+        writer.start(snapshot(1))
+        writer.wait()
+    with pytest.raises(InputError, match="could not be saved"), new() as writer:
+        writer.start(snapshot(1))  # at the end at the latest
+    assert checkpoint_steps(run) == []
+
+
+def test_space_is_checked_before_anything_is_written(run, monkeypatch):
+    one = snapshot(4)
+    monkeypatch.setattr(checkpoint, "free_bytes", lambda path: one.bytes - 1)
+    with Saver(run, settings(), byte_tokenizer()) as writer:
+        with pytest.raises(InputError, match=r"step 4 needs 0\.03 GB and 0\.03 GB are free") as e:
+            writer.start(one)
+        assert str(run.checkpoints) in str(e.value) and "--resume" in str(e.value)
+        assert not run.checkpoints.exists()
+        monkeypatch.setattr(checkpoint, "free_bytes", lambda path: one.bytes)
+        writer.start(one)
+    assert damage(run.checkpoint(4)) is None
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_snapshot_knows_its_size(run, kind):
+    one = snapshot(4, kind)
+    folder = checkpoint.write_snapshot(run, one, byte_tokenizer())
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert size <= one.bytes <= size + checkpoint.BESIDE_TENSORS
+
+
+@pytest.mark.parametrize(
+    ("train", "kept"),
+    [
+        ({}, [12, 10, 8, 6, 4, 2]),
+        ({"keep_last": 1}, [12, 4]),  # the newest, and the best by validation
+        ({"keep_last": 2}, [12, 10, 4]),
+        ({"keep_last": 2, "keep_every": 6}, [12, 10, 6, 4]),
+        ({"keep_last": 9}, [12, 10, 8, 6, 4, 2]),
+        ({"keep_every": 6}, [12, 10, 8, 6, 4, 2]),
+    ],
+)
+def test_what_is_kept(run, train, kept):
+    for step in (2, 4, 6, 8, 10, 12):
+        run.checkpoint(step).mkdir(parents=True)
+    # the earliest of the equal 0.5 of steps 4 and 8; step 3 was no checkpoint
+    for step, score in ((2, 0.1), (3, 0.9), (4, 0.5), (8, 0.5), (10, 0.2)):
+        append_jsonl(run.metrics, {"step": step, "validation/pass@1": score})
+    gone = retire(run, settings(num_steps=12, **train))
+    assert checkpoint_steps(run) == kept
+    assert sorted([*kept, *gone]) == [2, 4, 6, 8, 10, 12]
+    assert not list(run.checkpoints.glob(".*"))
+
+
+def test_a_run_keeps_what_it_was_told_to(run):
+    with Saver(run, settings(keep_last=2, keep_every=4), byte_tokenizer()) as writer:
+        for step in (2, 4, 6, 8, 10):
+            writer.start(snapshot(step))
+    assert checkpoint_steps(run) == [10, 8, 4]
+    retired = [event["steps"] for event in read_log(run.events) if event["event"] == "retire"]
+    assert retired == [[2], [6]]
