@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from open_rs.errors import InputError
+from open_rs.interrupt import poll
 from open_rs.plugins import load_function
 from open_rs.recipe import CosineReward, CustomReward, OverlongReward, RewardSpec, Weight
 from open_rs.rollout.protocol import Rollout, RolloutGroup
@@ -137,6 +138,7 @@ def score(groups: Iterable[RolloutGroup], rewards: Sequence[Reward], step: int =
     )
     for group in groups:
         for rollout in group.rollouts:
+            poll()
             rollout.reward_breakdown = {}
             for reward in rewards:
                 started = time.perf_counter()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from open_rs.errors import InputError
 from open_rs.grade import OUTCOMES, Grade
+from open_rs.interrupt import Interrupted, stop_on_signals
 from open_rs.problems import Problem
 from open_rs.recipe import (
     AccuracyReward,
@@ -312,6 +313,9 @@ def test_rewards_are_built_from_the_recipe_with_its_numbers():
 
 
 PLUG_IN = """
+import os
+import signal
+
 def brevity(rollout, problem):
     return 1 / len(rollout.completion_ids)
 
@@ -338,6 +342,10 @@ def mean(rollout, problem):
 
 def huge(rollout, problem):
     return 1e308
+
+def asks_to_stop(rollout, problem):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return 0.0
 
 def leaves(rollout, problem):
     raise SystemExit("enough")
@@ -429,6 +437,13 @@ def test_a_sum_that_overflows_is_undecided_not_infinite(plug_in):
     assert group.rollouts[0].reward is None
     assert report.undecided == 1
     assert report.first_error == "the weighted sum of rewards is inf on problem p, sample 0"
+
+
+def test_a_signal_is_heard_between_two_rollouts(plug_in):
+    group = RolloutGroup(PROBLEM, [1], [rollout_of(sample=n) for n in range(3)])
+    with stop_on_signals(), pytest.raises(Interrupted, match="SIGTERM"):
+        score([group], custom(plug_in, "asks_to_stop"))
+    assert [bool(one.reward_breakdown) for one in group.rollouts] == [True, False, False]
 
 
 def test_scoring_again_forgets_the_first_time():
