@@ -86,6 +86,26 @@ def fired(
     return found
 
 
+def scheduled_weights(recipe: Recipe, now: Recipe) -> dict[str, float]:
+    """The weights of this step, by reward, that some schedule or change may move."""
+    asked = {one.key for one in recipe.schedules} | {one.key for one in recipe.sentinel.changes}
+    weights = {reward_name(one.model_dump()): one.weight for one in now.rewards}
+    return {name: one for name, one in weights.items() if f"rewards.{name}.weight" in asked}
+
+
+def outside_band(now: Recipe, pass_rates: Mapping[str, float]) -> set[str]:
+    """Problems whose pass rate is known and outside of what this step trains on."""
+    low, high = now.data.min_pass_rate, now.data.max_pass_rate
+    return {id for id, rate in pass_rates.items() if not low <= rate <= high}
+
+
+def uses_band(recipe: Recipe) -> bool:
+    """Whether problems are ever chosen by their pass rate."""
+    keys = {one.key for one in recipe.schedules} | {one.key for one in recipe.sentinel.changes}
+    stated = recipe.data.min_pass_rate > 0 or recipe.data.max_pass_rate < 1
+    return stated or bool(keys & {"data.min_pass_rate", "data.max_pass_rate"})
+
+
 def largest_cap(recipe: Recipe) -> int:
     """The most completion tokens that any schedule, trigger or change can ask for."""
     key, cap = "rollout.max_completion_tokens", float(recipe.rollout.max_completion_tokens)
