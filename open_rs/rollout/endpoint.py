@@ -90,7 +90,7 @@ class EndpointEngine:
             "engine": self.name,
             "dtype": None,  # the server's affair
             "device": "endpoint",
-            "endpoint": {key: shaping[key] for key in ("mode", "opens_think", "extra_body")},
+            "endpoint": {key: shaping[key] for key in ("mode", "extra_body")},
         }
 
     def load_weights(self, model: Any) -> None:
