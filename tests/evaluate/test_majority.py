@@ -8,6 +8,7 @@ import pytest
 
 from open_rs.evaluate.majority import majority, majority_row, votes
 from open_rs.evaluate.records import scores_of
+from open_rs.evaluate.scores import ONE_SAMPLE_METHOD
 
 
 def samples(problem: str, *answers: tuple[str | None, bool | None]) -> list[dict[str, Any]]:
@@ -86,3 +87,10 @@ def test_it_is_in_the_table_of_records() -> None:
     table = scores_of(rows, num_samples=2, confidence=0.95)
     assert list(table) == ["pass@1", "pass@2", "maj@2"]
     assert table["maj@2"]["value"] == 0.75  # b is a tie, one half
+
+
+def test_one_vote_tells_nothing_of_its_spread() -> None:
+    rows = samples("a", ("4", True)) + samples("b", ("5", False))
+    found = majority_row(rows, num_samples=1, confidence=0.95)
+    assert found is not None and found["value"] == 0.5
+    assert found["samples_method"] == ONE_SAMPLE_METHOD
