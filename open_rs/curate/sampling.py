@@ -81,7 +81,7 @@ def _shortage(name: str, have: int, wanted: int, spec: SampleFilter | MixFilter)
             'sources, or set short = "report"'
         )
     say(f"curate: {name}: {wanted} rows are asked for and {have} are left")
-    return Note(f"{name} is short", f"{have} of {wanted} rows")
+    return Note(f"{name} is short: {have} of {wanted} rows")
 
 
 @contextmanager

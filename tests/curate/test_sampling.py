@@ -71,7 +71,7 @@ def test_copies_of_a_row_are_counted_one_by_one():
 
 
 def test_a_short_sample_is_reported_or_refused(capsys):
-    assert sampled(ROWS[:3], count=5) == [Note("sample is short", "3 of 5 rows")] * 3
+    assert sampled(ROWS[:3], count=5) == [Note("sample is short: 3 of 5 rows")] * 3
     assert "sample: 5 rows are asked for and 3 are left" in capsys.readouterr().err
     with pytest.raises(InputError, match="filter sample: 5 rows are asked for and 3 are left; ask"):
         sampled(ROWS[:3], count=5, short="refuse")
@@ -96,7 +96,7 @@ def test_a_mix_by_source_has_its_counts(tmp_path):
 def test_a_short_stratum_is_reported_or_refused(tmp_path):
     verdicts = mixed(MIXED, tmp_path, counts={"a": 20, "b": 40})
     notes = [verdict for verdict in verdicts if isinstance(verdict, Note)]
-    assert notes == [Note("mix b is short", "25 of 40 rows")] * 25
+    assert notes == [Note("mix b is short: 25 of 40 rows")] * 25
     with pytest.raises(InputError, match="filter mix b: 40 rows are asked for and 25 are left"):
         mixed(MIXED, tmp_path, counts={"b": 40}, short="refuse")
 
@@ -123,10 +123,10 @@ def test_a_mix_by_pass_rate(tmp_path):
     bands = {"0-0.25": 5, "0.25-0.5": 5, "0.5-1": 5}
     verdicts = mixed(ROWS[:5], tmp_path, by="pass_rate", counts=bands)
     assert [verdict.reason for verdict in verdicts] == [
-        "mix 0-0.25 is short",
-        "mix 0.25-0.5 is short",  # the lower bound is in
-        "mix 0.5-1 is short",
-        "mix 0.5-1 is short",  # no rate is above 1, so that it is in the last band
+        "mix 0-0.25 is short: 1 of 5 rows",
+        "mix 0.25-0.5 is short: 1 of 5 rows",  # the lower bound is in
+        "mix 0.5-1 is short: 2 of 5 rows",
+        "mix 0.5-1 is short: 2 of 5 rows",  # no rate is above 1, so that it is in the last band
         "of no stratum of the mix",  # nothing was decided
     ]
     rows[0]["sampling"] = "y"
