@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+from open_rs.grade.regions import region
 from open_rs.grade.tokens import REALS, Token, Tree, Unreadable, number, words_tree
 
 MAX_DEPTH = 60
@@ -134,9 +135,11 @@ class Atoms:
             return ("set",)
         if opening == r"\{" and self.peek()[0] == "sym" and self.peek(1)[1] in ("|", ":"):
             self.at += 2
-            condition = self.items()
+            condition = region(self.items())
             self.expect(r"\}")
             self.depth -= 1
+            if condition is None:
+                raise Unreadable("a condition")
             return condition
         inside = self.items()
         self.depth -= 1

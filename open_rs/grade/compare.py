@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 from open_rs.grade.cost import log10_at_least, size
-from open_rs.grade.equality import same_value
+from open_rs.grade.equality import proportional, same_value
 from open_rs.grade.names import (
     has_symbol,
     in_order_of_names,
@@ -68,8 +68,10 @@ def _rounded(gold: Tree, answer: Tree, ask: Ask) -> list[tuple[Tree, Tree]] | No
     golds, answers = meanings_of_gold(gold), meanings_of_answer(answer)
     if golds == [gold] and answers == [answer]:
         return None
-    if len(answers) > 1 and _rounds_to(answers[1][1], answers[0], ask) is not True:
-        answers = answers[1:]  # 2 \\approx 3 says 3
+    if len(answers) > 1:
+        rounds = _rounds_to(answers[1][1], answers[0], ask) is True  # 2 \\approx 3 says 3
+        decimal = _decimal_scale(exact_value(answers[1][1]) or Fraction(1)) > 1
+        answers = answers if rounds and decimal else answers[:1] if rounds else answers[1:]
     return [(one, other) for one in golds for other in answers]
 
 
@@ -88,7 +90,18 @@ def _same_relation(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
         pairs = zip(gold[1::2], answer[1::2], strict=True)
         if all(same(*pair, ask) for pair in pairs):
             return True
+        if (
+            len(gold) == 4
+            and gold[2] == "="
+            and proportional(_difference(gold), _difference(answer))
+        ):
+            return True
     return None
+
+
+def _difference(equation: Tree) -> Tree:
+    """What an equation says is 0."""
+    return ("+", equation[1], ("neg", equation[3]))
 
 
 # ---- collections ----
@@ -152,7 +165,7 @@ def _has_words(tree: Tree) -> bool:
 
 def _one_member(tree: Tree) -> Tree:
     """A list or set of one, or of one value repeated, as that; 5 dollars, 25 cents as the sum."""
-    if tree[0] not in ("list", "set") or len(tree) < 2:
+    if tree[0] not in ("list", "set") or len(tree) < 2 or tree[1][0] == "set":
         return tree
     if all(part == tree[1] for part in tree[2:]):
         return tree[1]

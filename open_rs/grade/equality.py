@@ -2,7 +2,7 @@
 
 from open_rs.grade.cost import MAX_NODES, size
 from open_rs.grade.reader import Tree
-from open_rs.grade.residues import is_rational_function, modular_value
+from open_rs.grade.residues import PRIME, is_rational_function, modular_value
 from open_rs.grade.values import exact_value, floating_value
 
 
@@ -24,6 +24,26 @@ def same_value(gold: Tree, answer: Tree) -> bool | None:
         if is_rational_function(gold) and is_rational_function(answer):
             return False
     return False if _proven_different(gold, answer) else None
+
+
+def proportional(one: Tree, other: Tree) -> bool:
+    """Whether two rational functions are multiples of each other, as the sides of an equation are:
+    f(p) g(q) = g(p) f(q) at two random points.
+    """
+    if not all(size(tree).affordable and is_rational_function(tree) for tree in (one, other)):
+        return False
+    f, g = modular_value(one), modular_value(other)
+    f_there, g_there = modular_value(_elsewhere(one)), modular_value(_elsewhere(other))
+    if not (f and g and f_there and g_there):  # one is 0 or has no value
+        return False
+    return (f * g_there - g * f_there) % PRIME == 0
+
+
+def _elsewhere(tree: Tree) -> Tree:
+    """The tree with symbols of other names, so at another point."""
+    if tree[0] == "sym":
+        return ("sym", f"{tree[1]}#")
+    return tuple(_elsewhere(part) if isinstance(part, tuple) else part for part in tree)
 
 
 def _same_residue(gold: Tree, answer: Tree) -> bool | None:

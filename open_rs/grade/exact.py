@@ -46,6 +46,8 @@ def _verdict_of_read(gold: str, answer: str) -> Verdict:
     (gold_text, gold_tree), (answer_text, answer_tree) = read_pair(gold, answer)
     if gold_tree is not None and gold_text == answer_text:
         return "correct"
+    if (r"\ldots" in gold_text) != (r"\ldots" in answer_text):
+        return "wrong"  # one says more than is written
     if gold_tree is None or answer_tree is None:
         return "unknown" if looks_cheap(gold_text) and looks_cheap(answer_text) else "unsafe"
     verdict = same(gold_tree, answer_tree)

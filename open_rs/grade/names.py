@@ -13,7 +13,7 @@ def is_name(tree: Tree) -> bool:
         return all(is_name(part) for part in tree[1:])
     if tree[0] == "tuple":
         return all(is_name(part) for part in tree[3:])
-    return tree[0] in ("sym", "text", "const", "apply", "list")
+    return tree[0] in ("sym", "text", "const", "apply", "list") and tree != ("const", "pi")
 
 
 def is_equation(tree: Tree) -> bool:

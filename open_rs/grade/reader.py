@@ -298,8 +298,11 @@ class _Reader(Atoms):
         if tree[0] == "num" and tree[1].denominator == 1 and below[0] == "num":
             digits = self.tokens_before_subscript()
             return ("base", digits, below[1])
-        if tree[0] == "sym" and below[0] in ("num", "sym", "text"):
+        if tree[0] == "sym" and below[0] in ("num", "sym", "text", "const"):
             return ("sym", f"{tree[1]}_{below[1]}")
+        letters = below[0] == "*" and all(part[0] in ("sym", "const") for part in below[1:])
+        if tree[0] == "sym" and letters:
+            return ("sym", f"{tree[1]}_{''.join(part[1] for part in below[1:])}")
         raise Unreadable("a subscript")
 
     def tokens_before_subscript(self) -> str:

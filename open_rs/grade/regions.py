@@ -1,6 +1,6 @@
 """Inequalities as the intervals that they stand for."""
 
-from open_rs.grade.reader import Tree
+from open_rs.grade.tokens import Tree
 
 _ORDERS = ("<", "<=", ">", ">=", "!=")
 _INFINITE: Tree = ("inf",)
