@@ -57,11 +57,9 @@ def read(text: str) -> Tree:
     text = INNER_WORDS.sub(_marked, text)
     text = TRAILING_WORDS.sub(_marked, text)
     tree = _Reader(tokens(text)).whole()
-    if r"\pm" in text or r"\mp" in text:
-        tree = without_plus_minus(tree)
     if _height(tree) > MAX_HEIGHT:
         raise Unreadable("too deep")
-    return tree
+    return without_plus_minus(tree) if r"\pm" in text or r"\mp" in text else tree
 
 
 def _marked(match: re.Match[str]) -> str:

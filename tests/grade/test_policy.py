@@ -51,7 +51,8 @@ SAME = [
     ("5,-2", "x = 5 or x = -2"), ("5", r"\{5\}"), (r"1\pm\sqrt{2}", r"1-\sqrt{2}, 1+\sqrt{2}"),
     (r"(-\infty,1)\cup(2,\infty)", r"(2,\infty)\cup(-\infty,1)"), ("1,1,2", "1,2"),
     (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{bmatrix}1\\2\end{bmatrix}"),
-    ("x > 3", "3 < x"), ("x^2 = 4", "2x^2 - 8 = 0"), ("3:5", "3 : 5"), ("$69$,$84$", "69, 84"), (r"\emptyset", r"\{\}"),
+    ("x > 3", "3 < x"), ("x^2 = 4", "2x^2 - 8 = 0"), ("3:5", "3 : 5"), ("$69$,$84$", "69, 84"),
+    (r"\emptyset", r"\{\}"),
     # words
     (r"\text{Evelyn}", "Evelyn"), (r"\text{Evelyn}", "evelyn"), ("(C)", "C"), (r"\text{(C)}", "C"),
     (r"\text{C}", "C."), ("Yes", r"\text{yes}"), (r"\text{May}", "May"),
