@@ -9,7 +9,7 @@ from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.evaluate.compare import compare, judge_as_family
 from open_rs.evaluate.records import is_finished, read_summary, total_tokens
-from open_rs.evaluate.run import evaluate_model, validation_settings
+from open_rs.evaluate.run import evaluate_model, hourly_price, validation_settings
 from open_rs.evaluate.scoring import HeldOut, folder_of, open_benchmarks, score
 from open_rs.evaluate.select import select_checkpoint
 from open_rs.evaluate.target import Target
@@ -129,7 +129,7 @@ def score_validation(run: RunFolder) -> None:
         with (
             open_sampler(recipe, model=load_model(weights), path=weights.path) as sampler,
             mixed_precision(recipe.model),
-            Ledger(run.ledger).phase("evaluate", step) as figures,
+            Ledger(run.ledger, hourly_price(recipe)).phase("evaluate", step) as figures,
         ):
             summary = evaluate_model(sampler, problems, **settings)
             figures["tokens"] = total_tokens(summary)

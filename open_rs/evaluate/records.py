@@ -98,15 +98,12 @@ def scores_of(rows: Sequence[Row], *, num_samples: int, confidence: float) -> Ro
     return table
 
 
-def shares_of(rows: Sequence[Row]) -> dict[str, float | None]:
-    """Shares over all samples, tokens, and dollars where the engine has a price.
-
-    `other_script_frac` is the mean share of letters outside the expected scripts, which `light` has
-    measured.
+def shares_of(rows: Sequence[Row]) -> dict[str, float]:
+    """Shares over all samples, and tokens. `other_script_frac` is the mean share of letters outside
+    the expected scripts, which `light` has measured.
     """
     total = len(rows)
     tokens = sum(row["num_tokens"] for row in rows)
-    priced = any("usd" in row for row in rows)
     return {
         "truncated_frac": sum(row["finish_reason"] == "length" for row in rows) / total,
         "no_answer_frac": sum(row["outcome"] == "no_answer" for row in rows) / total,
@@ -114,7 +111,20 @@ def shares_of(rows: Sequence[Row]) -> dict[str, float | None]:
         "other_script_frac": sum(row["other_script"] for row in rows) / total,
         "mean_tokens": tokens / total,
         "tokens_per_problem": tokens / len({row["problem_id"] for row in rows}),
-        "usd": sum(row["usd"] for row in rows if "usd" in row) if priced else None,
+    }
+
+
+def cost_of(rows: Sequence[Row], seconds: float, usd_per_hour: float | None) -> Row:
+    """Seconds, tokens per second, and dollars where there is a price: the machine's by the hour,
+    and what each answer of an endpoint has cost.
+    """
+    asked = [row["usd"] for row in rows if "usd" in row]
+    rented = [] if usd_per_hour is None else [seconds / 3600 * usd_per_hour]
+    return {
+        "seconds": seconds,
+        "tokens_per_s": sum(row["num_tokens"] for row in rows) / seconds,
+        "endpoint_usd": sum(asked) if asked else None,
+        "usd": sum(asked + rented) if asked or rented else None,
     }
 
 

@@ -11,6 +11,7 @@ from open_rs.evaluate.journal import JOURNAL, Journal, Key
 from open_rs.evaluate.partial import PartialScore
 from open_rs.evaluate.records import (
     SUMMARY,
+    cost_of,
     is_finished,
     iter_records,
     light,
@@ -23,7 +24,7 @@ from open_rs.evaluate.records import (
     write_records,
 )
 from open_rs.problems import Problem
-from open_rs.recipe import Recipe
+from open_rs.recipe import NativeEngineSpec, Recipe
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt, Rollout, SamplingParams
 from open_rs.runs import RunFolder, different_keys, package_version, write_json
@@ -47,6 +48,7 @@ def evaluate_model(
     confidence: float = 0.95,
     scripts: tuple[str, ...] = ("latin",),
     completion_ids: bool = False,
+    usd_per_hour: float | None = None,
     model_sha256: str | None = None,
     extras: Mapping[str, Any] | None = None,
     notes: Mapping[str, Any] | None = None,
@@ -100,8 +102,7 @@ def evaluate_model(
             "too_long": len(too_long),
             "scores": scores_of(rows, num_samples=num_samples, confidence=confidence),
             **shares_of(rows),
-            "seconds": seconds,
-            "tokens_per_s": sum(row["num_tokens"] for row in rows) / seconds,
+            **cost_of(rows, seconds, usd_per_hour),
             "scripts": list(scripts),
             **(notes or {}),
             "fingerprint": fingerprint,
@@ -182,8 +183,21 @@ def validation_settings(recipe: Recipe, run: RunFolder, step: int) -> Row:
         "confidence": recipe.evaluate.confidence,
         "scripts": recipe.evaluate.scripts,
         "completion_ids": recipe.evaluate.completion_ids,
+        "usd_per_hour": hourly_price(recipe),
         "model_sha256": model_hash(recipe.model.at(weights)),
     }
+
+
+def hourly_price(recipe: Recipe) -> float | None:
+    """Dollars for an hour of the device that samples; None where it has no known price, or where
+    an endpoint does.
+    """
+    from open_rs.models import pick_device
+    from open_rs.plan.cost import device_name, price_per_hour
+
+    if not isinstance(recipe.rollout.engine, NativeEngineSpec):
+        return None
+    return price_per_hour(recipe.budget, device_name(pick_device(recipe.model)))
 
 
 def collecting(rows: Iterator[Row], kept: list[Row], scripts: tuple[str, ...]) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.evaluate.journal import JOURNAL, spent_usd
 from open_rs.evaluate.records import is_finished, problems_hash, total_tokens
-from open_rs.evaluate.run import evaluate_model
+from open_rs.evaluate.run import evaluate_model, hourly_price
 from open_rs.evaluate.target import Target
 from open_rs.problems import Problem
 from open_rs.prompts import Prompter, ServerPrompter
@@ -81,9 +81,11 @@ def score(target: Target, held: HeldOut, out: Path) -> Row:
         return sample_and_score(target, held, out)
     before = is_finished(out)
     remember_use(target.run, target.step, held, out)
-    with Ledger(target.run.ledger).phase("evaluate", target.step) as figures:
+    ledger = Ledger(target.run.ledger, hourly_price(target.recipe))
+    with ledger.phase("evaluate", target.step) as figures:
         summary = sample_and_score(target, held, out)
-        figures["tokens"] = 0 if before else total_tokens(summary)
+        if not before:
+            figures |= {"tokens": total_tokens(summary), "usd": summary["endpoint_usd"]}
     return summary
 
 
@@ -111,6 +113,7 @@ def sample_and_score(target: Target, held: HeldOut, out: Path) -> Row:
             confidence=recipe.evaluate.confidence,
             scripts=recipe.evaluate.scripts,
             completion_ids=recipe.evaluate.completion_ids,
+            usd_per_hour=hourly_price(recipe),
             model_sha256=None if endpoint else model_hash(recipe.model.at(target.path)),
             extras=benchmark_facts(held),
             notes={"ungradable": len(held.ungradable), **training_prompt(target, sampler)},

@@ -88,6 +88,8 @@ def engine_changes(engine: str | None, model: str) -> list[str]:
     if engine is None:
         return []
     if engine not in ("native", "openai"):
-        raise InputError(f"--engine {engine}: unknown; use native or openai")
+        raise InputError(
+            f"--engine {engine}: unknown; use native, or openai for a server such as vLLM's"
+        )
     served = [f"rollout.engine.model={model}"] if engine == "openai" else []
     return [f"rollout.engine.type={engine}", *served]

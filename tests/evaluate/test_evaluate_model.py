@@ -11,6 +11,7 @@ from scripted_rollouts import Letters, ScriptedEngine
 from open_rs.errors import InputError
 from open_rs.evaluate.compare import compare
 from open_rs.evaluate.records import (
+    cost_of,
     light,
     problems_hash,
     read_records,
@@ -268,9 +269,17 @@ def test_undecided_samples_are_left_out_and_counted() -> None:
             "other_script_frac": 0.5 / 6,  # ja, and in another script as many letters
             "mean_tokens": 80 / 6,
             "tokens_per_problem": 80 / 3,
-            "usd": None,
         }
     )
+
+
+def test_cost_is_that_of_the_machine_and_of_the_endpoint() -> None:
+    rows = [{"num_tokens": 30}, {"num_tokens": 50, "usd": 0.25}, {"num_tokens": 40, "usd": 0.5}]
+    free = {"seconds": 60.0, "tokens_per_s": 2.0, "endpoint_usd": 0.75, "usd": 0.75}
+    assert cost_of(rows, 60.0, None) == free
+    assert cost_of(rows, 60.0, 1.2) == free | {"usd": pytest.approx(0.77)}  # 1.2 / 60 more
+    assert cost_of(rows[:1], 60.0, None)["usd"] is None
+    assert cost_of(rows[:1], 60.0, 1.2)["usd"] == pytest.approx(0.02)
 
 
 def test_a_sample_that_could_not_be_judged_has_no_verdict_in_its_record() -> None:
