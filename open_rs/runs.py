@@ -56,6 +56,14 @@ class RunFolder:
         return self.path / "ledger.jsonl"
 
     @property
+    def roll_backs(self) -> Path:
+        return self.path / "roll_backs.json"
+
+    def rolled_back(self, number: int) -> Path:
+        """What a roll-back, counted from 1, took away."""
+        return self.path / "rolled_back" / f"{number:03d}"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 

@@ -1,56 +1,16 @@
 """The rewards and their settings."""
 
-from itertools import pairwise
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import (
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from open_rs.recipe.section import Section
 
-Weight = float | tuple[tuple[int, float], ...]  # a number, or its value at some steps
-
 
 class WeightedReward(Section):
-    """What every reward has."""
+    """What every reward has. A schedule of `rewards.NAME.weight` changes the weight in the run."""
 
-    weight: Weight = Field(
-        1.0,
-        description="factor in the weighted sum; 0 only measures. A list of [step, weight] pairs "
-        "changes it during the run, linearly from pair to pair, constant before and after",
-    )
-
-    @field_validator("weight", mode="wrap")
-    @classmethod
-    def a_number_or_pairs(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Weight:
-        pairs = value if isinstance(value, list | tuple) else ()
-        flat = [one for pair in pairs if isinstance(pair, list | tuple) for one in pair]
-        try:
-            weight: Weight = check(value)
-        except ValidationError:
-            weight = ()
-        if weight == () or any(isinstance(one, bool) for one in flat):
-            raise ValueError(
-                "should be a number or a list of [step, weight] pairs, as in [[1, 0.0], [100, 1.0]]"
-            )
-        if not isinstance(weight, float):
-            steps = [step for step, _ in weight]
-            if steps[0] < 0 or any(after <= before for before, after in pairwise(steps)):
-                raise ValueError(f"the steps {steps} of the pairs should rise from 0 or more")
-        return weight
-
-    @property
-    def ever_weighs(self) -> bool:
-        """Whether it counts for the sum at some step."""
-        weight = self.weight
-        if isinstance(weight, float):
-            return weight != 0
-        return any(value != 0 for _, value in weight)
+    weight: float = Field(1.0, description="factor in the weighted sum; 0 only measures")
 
 
 class AccuracyReward(WeightedReward):

@@ -248,7 +248,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def something_to_learn(self) -> Self:
-        if not any(reward.ever_weighs for reward in self.rewards):
+        later = any(one.key.startswith("rewards.") for one in self.schedules)
+        if not later and not any(reward.weight for reward in self.rewards):
             raise ValueError("rewards: every weight is 0, so nothing can be learnt; weigh one")
         return self
 

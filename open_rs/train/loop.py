@@ -7,7 +7,7 @@ P prompts per batch, G rollouts per prompt. A step is one optimizer update; a ro
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -25,14 +25,28 @@ from open_rs.runs import RunFolder, append_jsonl, fsync_path, log_event, read_me
 from open_rs.train.batches import MicroBatch, Row, make_batches
 from open_rs.train.checkpoint import checkpoint_steps, take_snapshot
 from open_rs.train.grpo import group_advantages
+from open_rs.train.guard import (
+    Paused,
+    RolledBack,
+    Stopped,
+    act,
+    complete_roll_back,
+    follow,
+    pause,
+    pull_triggers,
+    settings_of,
+    watch_again,
+)
 from open_rs.train.journal import Key, journal_path
 from open_rs.train.metrics import is_dead, rollout_metrics, score_metrics
 from open_rs.train.records import write_rollouts
 from open_rs.train.rehearse import rehearse
 from open_rs.train.rewards import ScoreReport, score
 from open_rs.train.schedule import learning_rate
+from open_rs.train.sentinel import Alarm
+from open_rs.train.settings import outside_band, scheduled_weights
 from open_rs.train.setup import Training, open_training
-from open_rs.train.update import policy_logprobs, update
+from open_rs.train.update import add_reference_logprobs, update
 from open_rs.train.view import TrainView
 
 
@@ -42,15 +56,20 @@ def train(recipe: Recipe, run: RunFolder, *, accept_changes: bool = False) -> No
     A signal (Interrupted), a cap of the budget or a guard (GuardStop) ends it resumable.
     `accept_changes`: go on although model, data or libraries are not those of the start.
     """
+    complete_roll_back(run)
     with (
         stop_on_signals(),
         open_training(recipe, run, accept_changes=accept_changes) as training,
         TrainView(recipe, run) as view,
+        leaving_well(training),
     ):
-        with leaving_well(training):
-            rehearse(training)
-            steps(training, view)
-            training.saver.wait()
+        rehearse(training)
+        watch_again(training)
+        while True:
+            with suppress(RolledBack):  # then the steps go on from an earlier one
+                steps(training, view)
+                break
+        training.saver.wait()
         log_event(run, "finish", training.state.step)
 
 
@@ -62,18 +81,23 @@ def steps(training: Training, view: TrainView) -> None:
         training.budget.watch(training.saver.seconds)
         started = time.perf_counter()
         step = state.step + 1
+        training.now = settings_of(training, step)
         torch.manual_seed(recipe.seed + step)  # for dropout, where a model has any
         groups, metrics = roll_out(training, step)
         write_rollouts(run, step, groups, training.sampler)
         training.journal.finish(step)
-        batches = training_batches(training, groups)
+        batches, alarms = training_batches(training, groups), list[Alarm]()
         for number in range(recipe.train.updates_per_batch):
             metrics |= learn(training, batches, first_of_batch=number == 0)
             metrics |= training.budget.metrics()
             metrics["time/step_s"] = time.perf_counter() - started
-            append_jsonl(run.metrics, {"step": state.step, **metrics})
+            row = {"step": state.step, **metrics}
+            append_jsonl(run.metrics, row)
             view.step(state.step, metrics, groups)
+            alarms += follow(training, row, groups)
             metrics, started = {}, time.perf_counter()
+        pull_triggers(training, state.step)
+        act(training, alarms)
         training.saver.look()
         if save_is_due(state.step, recipe):
             save(training)
@@ -100,19 +124,27 @@ def leaving_well(training: Training) -> Iterator[None]:
     """However the steps end, what they made is kept: a stop that was asked for is saved, and what
     raised is noted with the rollouts that it was working on.
     """
-    run, state = training.run, training.state
+    run = training.run
     try:
         yield
     except Interrupted as stop:
         save_to_go_on(training)
-        log_event(run, "stop", state.step, reason=str(stop))
+        log_event(run, "stop", training.state.step, reason=str(stop))
         raise
+    except Paused as alarm:
+        save_to_go_on(training)
+        raise pause(training, alarm) from None
+    except Stopped as alarm:
+        save_to_go_on(training)
+        say(f"sentinel: {alarm}; the training ends here")
+        log_event(run, "stop", training.state.step, reason="alarm", cause=str(alarm))
     except DeadlinePassed:
         save_to_go_on(training)
-        log_event(run, "stop", state.step, reason="budget", spent_s=training.budget.seconds)
+        step = training.state.step
+        log_event(run, "stop", step, reason="budget", spent_s=training.budget.seconds)
         raise GuardStop(
-            f"budget: {training.budget.sentence()} are used after step {state.step}, which is "
-            f"saved; raise it and go on by open-rs train --resume {run.path}"
+            f"budget: {training.budget.sentence()} are used after step {step}, which is saved; "
+            f"raise it and go on by open-rs train --resume {run.path}"
         ) from None
     except Exception as error:
         note_failure(training, error)
@@ -148,12 +180,13 @@ def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[st
     With dynamic sampling (DAPO) dead groups are replaced by groups of new prompts, a bounded number
     of times; they stay in the list, where their advantages are 0.
     """
-    recipe, groups, reports = training.recipe, list[RolloutGroup](), list[ScoreReport]()
+    recipe, groups, reports = training.now, list[RolloutGroup](), list[ScoreReport]()
     wanted, started = recipe.rollout.prompts_per_step, time.perf_counter()
+    left_out = outside_band(recipe, training.pass_rates)
     with training.ledger.phase("rollout", step) as figures:
         for _ in range(1 + (recipe.loss.max_refills if recipe.loss.dynamic_sampling else 0)):
             missing = wanted - sum(not is_dead(group) for group in groups)
-            seen = {group.problem.id for group in groups}
+            seen = left_out | {group.problem.id for group in groups}
             problems = training.stream.take(missing, exclude=seen) if missing else []
             if not problems:
                 break
@@ -163,6 +196,11 @@ def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[st
             figures["tokens"] = figures.get("tokens", 0) + drawn
         completion = sum(len(r.completion_ids) for group in groups for r in group.rollouts)
         prompt = sum(len(group.prompt_ids) for group in groups)
+    if not groups:
+        raise InputError(
+            f"data.min_pass_rate, data.max_pass_rate: no training problem is within them at step "
+            f"{step}; widen them"
+        )
     metrics = rollout_metrics(groups) | score_metrics(reports)
     metrics |= {
         "tokens/completion": float(completion),
@@ -180,7 +218,7 @@ def scored_groups(
     Rollouts that are held from before a stop are neither drawn nor graded again, and those of a
     finished step not even scored. The last value returned counts the tokens that were drawn.
     """
-    recipe, prompts = training.recipe, [training.prompts[id] for id in ids]
+    recipe, prompts = training.now, [training.prompts[id] for id in ids]
     held = training.journal.held(step, prompts)
     with training.autocast:
         groups = training.sampler.sample(
@@ -195,7 +233,12 @@ def scored_groups(
     drawn = sum(rollout.num_tokens for group in groups for rollout in group.rollouts)
     put_back(groups, held, recipe.rollout.group_size)
     new = [group for group in groups if not all(one.reward_breakdown for one in group.rollouts)]
-    report = score(new, training.rewards, step)
+    report = score(
+        new,
+        training.rewards,
+        scheduled=scheduled_weights(training.recipe, recipe),
+        max_completion_tokens=recipe.rollout.max_completion_tokens,
+    )
     if report.undecided or report.first_error:
         log_event(
             training.run,
@@ -232,7 +275,7 @@ def is_masked(rollout: Rollout, recipe: Recipe) -> bool:
 
 def training_batches(training: Training, groups: list[RolloutGroup]) -> list[MicroBatch]:
     """The rollouts to learn from as micro-batches, with reference log-probs where KL counts."""
-    recipe = training.recipe
+    recipe = training.now
     if recipe.loss.dynamic_sampling:
         groups = [group for group in groups if not is_dead(group)]
     rows = [
@@ -251,28 +294,21 @@ def training_batches(training: Training, groups: list[RolloutGroup]) -> list[Mic
     )
     if recipe.loss.kl_coef:
         with training.ledger.phase("reference", training.state.step + 1):
-            add_reference_logprobs(training, batches)
+            add_reference_logprobs(
+                training.policy,
+                training.reference,
+                batches,
+                temperature=recipe.rollout.temperature,
+                autocast=training.autocast,
+            )
     return batches
-
-
-@torch.no_grad()
-def add_reference_logprobs(training: Training, batches: list[MicroBatch]) -> None:
-    """Log-probs of the frozen start: a model of its own, or the policy without its adapters."""
-    reference = training.reference or training.policy
-    adapters_off = nullcontext() if training.reference else training.policy.disable_adapter()
-    device, temperature = training.policy.device, training.recipe.rollout.temperature
-    reference.eval()
-    with adapters_off, training.autocast:
-        for batch in batches:
-            logprobs, _ = policy_logprobs(reference, batch.to(device), temperature)
-            batch.ref_logprobs = logprobs.cpu()
 
 
 def learn(
     training: Training, batches: list[MicroBatch], *, first_of_batch: bool
 ) -> dict[str, float]:
     """One optimizer update, counted; too many in a row without a finite gradient stop the run."""
-    recipe, state = training.recipe, training.state
+    recipe, state = training.now, training.state
     step = state.step + 1
     rate = learning_rate(step, recipe.train)
     for group in training.optimizer.param_groups:
@@ -345,6 +381,7 @@ def validate(training: Training, view: TrainView) -> None:
     }
     append_jsonl(run.metrics, {"step": step, **row})
     view.score(step, row)
+    act(training, follow(training, {"step": step, **row}, []))
 
 
 def remove_other_score(settings: dict[str, Any]) -> None:

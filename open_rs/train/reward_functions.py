@@ -76,13 +76,20 @@ def soft_overlong_penalty(
 
 
 def overlong_reward(
-    rollout: Rollout, problem: Problem, *, max_completion_tokens: int, overlong_buffer: int
+    rollout: Rollout,
+    problem: Problem,
+    *,
+    max_completion_tokens: int,
+    overlong_buffer: int | None = None,
 ) -> float:
-    """`soft_overlong_penalty` of the completion's tokens."""
+    """`soft_overlong_penalty` of the completion's tokens; without a buffer it is a fifth of the
+    cap, and it is never longer than that.
+    """
+    buffer = overlong_buffer or max(1, max_completion_tokens // 5)
     return soft_overlong_penalty(
         rollout.num_tokens,
         max_completion_tokens=max_completion_tokens,
-        overlong_buffer=overlong_buffer,
+        overlong_buffer=min(buffer, max_completion_tokens),
     )
 
 

@@ -8,18 +8,16 @@ is never 0 or 1 by accident. No torch.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from open_rs.errors import InputError
 from open_rs.interrupt import poll
 from open_rs.plugins import load_function
-from open_rs.recipe import CosineReward, CustomReward, OverlongReward, RewardSpec, Weight
+from open_rs.recipe import CosineReward, CustomReward, OverlongReward, RewardSpec
 from open_rs.rollout.protocol import Rollout, RolloutGroup
 from open_rs.train import reward_functions
 from open_rs.train.isolation import IsolatedFailure, IsolatedFunction, sees_group
@@ -35,9 +33,10 @@ class Reward(NamedTuple):
     """A reward ready for use; `name` is its key in `reward_breakdown` and in the metrics."""
 
     name: str
-    weight: Weight
+    weight: float
     function: RewardFunction
     sees_group: bool = False  # called with the keyword `group`
+    sees_cap: bool = False  # ... with `max_completion_tokens`, where a schedule changes it
 
 
 @dataclass
@@ -50,14 +49,6 @@ class ScoreReport:
     undecided_rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)  # by reward
     weights: dict[str, float] = field(default_factory=dict)  # of this step, where scheduled
-
-
-def weight_at(weight: Weight, step: int) -> float:
-    """The weight at a step: linear between the pairs [step, weight], constant before and after."""
-    if isinstance(weight, int | float):
-        return weight
-    steps, values = zip(*weight, strict=True)
-    return float(np.interp(step, steps, values))
 
 
 @contextmanager
@@ -83,7 +74,7 @@ def build_rewards(
     """The functions that the recipe names. InputError on a bad plug-in or name."""
     rewards = [build_reward(spec, max_completion_tokens, template_opens_think) for spec in specs]
     names = [reward.name for reward in rewards]
-    taken = {*TAKEN_NAMES, *(f"{one.name}_weight" for one in rewards if is_scheduled(one))}
+    taken = {*TAKEN_NAMES, *(f"{name}_weight" for name in names)}
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two rewards are named {name!r}; remove one or rename its function")
@@ -107,42 +98,45 @@ def build_reward(
     if isinstance(spec, CosineReward | OverlongReward):
         settings["max_completion_tokens"] = max_completion_tokens
     if isinstance(spec, OverlongReward):
-        buffer = spec.overlong_buffer or max(1, max_completion_tokens // 5)
-        if buffer > max_completion_tokens:
+        buffer = spec.overlong_buffer
+        if buffer is not None and buffer > max_completion_tokens:
             raise InputError(
                 f"overlong_buffer is {buffer}, above max_completion_tokens "
                 f"{max_completion_tokens}; lower it"
             )
-        settings["overlong_buffer"] = buffer
     if spec.type == "format":
         settings["template_opens_think"] = template_opens_think
     shipped = getattr(reward_functions, f"{spec.type}_reward")
-    return Reward(spec.type, spec.weight, partial(shipped, **settings), sees_group(shipped))
+    sees_cap = "max_completion_tokens" in settings
+    function = partial(shipped, **settings)
+    return Reward(spec.type, spec.weight, function, sees_group(shipped), sees_cap)
 
 
-def is_scheduled(reward: Reward) -> bool:
-    """Whether the weight changes with the step."""
-    return not isinstance(reward.weight, int | float)
+def score(
+    groups: Iterable[RolloutGroup],
+    rewards: Sequence[Reward],
+    *,
+    scheduled: Mapping[str, float] | None = None,
+    max_completion_tokens: int | None = None,
+) -> ScoreReport:
+    """Fill `reward_breakdown` (unweighted) and `reward` (the weighted sum) of every rollout.
 
-
-def score(groups: Iterable[RolloutGroup], rewards: Sequence[Reward], step: int = 1) -> ScoreReport:
-    """Fill `reward_breakdown` (unweighted) and `reward` (the sum by the weights of `step`) of every
-    rollout.
-
-    `reward` is None where a part with non-zero weight could not be decided, or the sum overflows.
+    `scheduled`: weights of this step, by name, in place of the rewards' own;
+    `max_completion_tokens`: the cap of this step, where it is not the recipe's. `reward` is None
+    where a part with non-zero weight could not be decided, or the sum overflows.
     """
-    weights = {reward.name: weight_at(reward.weight, step) for reward in rewards}
+    weights = {reward.name: reward.weight for reward in rewards} | dict(scheduled or {})
     report = ScoreReport(
-        seconds={reward.name: 0.0 for reward in rewards},
-        weights={one.name: weights[one.name] for one in rewards if is_scheduled(one)},
+        seconds={reward.name: 0.0 for reward in rewards}, weights=dict(scheduled or {})
     )
+    cap = {} if max_completion_tokens is None else {"max_completion_tokens": max_completion_tokens}
     for group in groups:
         for rollout in group.rollouts:
             poll()
             rollout.reward_breakdown = {}
             for reward in rewards:
                 started = time.perf_counter()
-                value, error = evaluate(reward, rollout, group)
+                value, error = evaluate(reward, rollout, group, cap)
                 report.seconds[reward.name] += time.perf_counter() - started
                 rollout.reward_breakdown[reward.name] = value
                 report.first_error = report.first_error or error
@@ -171,11 +165,13 @@ def row_name(rollout: Rollout, group: RolloutGroup) -> str:
 
 
 def evaluate(
-    reward: Reward, rollout: Rollout, group: RolloutGroup
+    reward: Reward, rollout: Rollout, group: RolloutGroup, cap: Mapping[str, int]
 ) -> tuple[float | None, str | None]:
     """(value, None), (None, None) where the reward abstains, (None, what went wrong) else."""
     where = f"reward {reward.name!r} on {row_name(rollout, group)}"
-    seen = {"group": group} if reward.sees_group else {}
+    seen: dict[str, Any] = {"group": group} if reward.sees_group else {}
+    if reward.sees_cap:
+        seen |= cap
     try:
         returned = reward.function(rollout, group.problem, **seen)
         value = None if returned is None else float(returned)

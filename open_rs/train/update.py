@@ -5,7 +5,7 @@ Letters: B rows of a micro-batch, T completion tokens.
 
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -137,6 +137,25 @@ def policy_logprobs(
         temperature=temperature,
         with_entropy=with_entropy,
     )
+
+
+@torch.no_grad()
+def add_reference_logprobs(
+    policy: Any,
+    reference: nn.Module | None,
+    batches: list[MicroBatch],
+    *,
+    temperature: float,
+    autocast: AbstractContextManager[Any],
+) -> None:
+    """Log-probs of the frozen start: a model of its own, or the policy without its adapters."""
+    model = reference or policy
+    adapters_off = nullcontext() if reference else policy.disable_adapter()
+    model.eval()
+    with adapters_off, autocast:
+        for batch in batches:
+            logprobs, _ = policy_logprobs(model, batch.to(policy.device), temperature)
+            batch.ref_logprobs = logprobs.cpu()
 
 
 def masked_sum(values: Tensor, batch: MicroBatch) -> float:

@@ -1,6 +1,5 @@
 """Rewards by hand, and what stays undecided."""
 
-import json
 import math
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from open_rs.train.reward_functions import (
     format_reward,
     soft_overlong_penalty,
 )
-from open_rs.train.rewards import Reward, build_rewards, score, weight_at
+from open_rs.train.rewards import Reward, build_rewards, score
 
 PROBLEM = Problem("p", "1 + 1", "2")
 UNDECIDED = ["bad_gold", "timeout", "error"]
@@ -220,71 +219,41 @@ def test_overlong_buffer_is_a_fifth_of_the_cap_and_at_most_the_cap():
 # --- weights ---
 
 
-@pytest.mark.parametrize(
-    ("step", "weight"),
-    # 0.5 up to step 10, then 0.1 a step up to 1.5 at step 20, down to 0 at 40
-    [(1, 0.5), (10, 0.5), (11, 0.6), (15, 1.0), (20, 1.5), (30, 0.75), (40, 0), (1000, 0)],
-)
-def test_weight_schedule_by_hand(step, weight):
-    assert weight_at(((10, 0.5), (20, 1.5), (40, 0.0)), step) == pytest.approx(weight)
-    assert weight_at(2.5, step) == 2.5
-    assert weight_at(((7, 3.0),), step) == 3.0
-
-
-PAIRS = st.dictionaries(st.integers(0, 99), st.floats(-5, 5), min_size=1, max_size=5)
-
-
-@given(PAIRS, st.integers(0, 120))
-@settings(max_examples=100, deadline=None)
-def test_weight_meets_its_pairs_and_stays_between_its_neighbours(pairs, step):
-    weight = tuple(sorted(pairs.items()))
-    assert all(weight_at(weight, at) == value for at, value in weight)
-    before = [value for at, value in weight if at <= step][-1:] or [weight[0][1]]
-    after = [value for at, value in weight if at >= step][:1] or [weight[-1][1]]
-    low, high = sorted(before + after)
-    assert low - 1e-12 <= weight_at(weight, step) <= high + 1e-12
-
-
-def test_the_weight_of_the_step_counts_and_is_reported_where_scheduled():
-    rewards = build([AccuracyReward(), FormatReward(weight=[[1, 0.0], [11, 1.0]])])
+def test_a_scheduled_weight_counts_and_is_reported():
+    rewards = build([AccuracyReward(), FormatReward()])
     found = {}
-    for step in (1, 6, 11):
+    for weight in (0.0, 0.5):
         group = RolloutGroup(PROBLEM, [1], [rollout_of("a</think>2")])
-        report = score([group], rewards, step)
-        found[step] = (group.rollouts[0].reward, report.weights)
-    assert found == {
-        1: (1.0, {"format": 0.0}),
-        6: (1.5, {"format": 0.5}),
-        11: (2.0, {"format": 1.0}),
-    }
+        report = score([group], rewards, scheduled={"format": weight})
+        found[weight] = (group.rollouts[0].reward, report.weights)
+    assert found == {0.0: (1.0, {"format": 0.0}), 0.5: (1.5, {"format": 0.5})}
+    assert score([group], rewards).weights == {}
+
+
+def test_a_scheduled_cap_reaches_the_rewards_that_measure_against_it():
+    rewards = build([OverlongReward(), AccuracyReward()], cap=100)
+    group = RolloutGroup(PROBLEM, [1], [rollout_of(tokens=90)])
+    found = []
+    for cap in (None, 100, 200, 90):
+        score([group], rewards, max_completion_tokens=cap)
+        found.append(group.rollouts[0].reward_breakdown["overlong"])
+    # buffers of a fifth: (90 - 80) / 20, nothing below 160, and the cap itself
+    assert found == pytest.approx([-0.5, -0.5, 0.0, -1.0])
 
 
 @pytest.mark.parametrize(
     ("weight", "sentence"),
     [
-        ("much", "weight = 'much': should be a number or a list of .step, weight. pairs"),
-        ([], "should be a number or a list"),
-        ([1, 2], "should be a number or a list"),
-        ([[1, 2, 3]], "should be a number or a list"),
-        ([[True, 1]], "should be a number or a list"),
-        ([[1.5, 1]], "should be a number or a list"),
-        ([[1, math.nan]], "should be a number or a list"),
-        ([[5, 1.0], [5, 2.0]], r"steps \[5, 5\] of the pairs should rise"),
-        ([[9, 1.0], [5, 2.0]], r"steps \[9, 5\] of the pairs should rise"),
-        ([[-1, 1.0]], "should rise from 0"),
-        ([[1, 0], [50, 0.0]], "every weight is 0"),
+        ("much", "weight = 'much': input should be a valid number"),
+        ([[1, 0.0], [50, 1.0]], "input should be a valid number"),
+        (math.nan, "input should be a finite number"),
+        (0, "every weight is 0"),
         (True, "should not be true or false"),
     ],
 )
 def test_a_weight_that_is_none_is_refused(weight, sentence):
     with pytest.raises(InputError, match=sentence):
         recipe_from_dict({"rewards": [{"type": "format", "weight": weight}]})
-
-
-def test_a_schedule_survives_the_resolved_recipe():
-    recipe = recipe_from_dict({"rewards": [{"type": "format", "weight": [[1, 0], [50, 2]]}]})
-    assert recipe.rewards[0].weight == ((1, 0.0), (50, 2.0))
-    assert recipe_from_dict(json.loads(recipe.model_dump_json())) == recipe
 
 
 # --- building and scoring ---
@@ -505,10 +474,9 @@ def test_a_time_limit_needs_a_process():
 
 
 def test_a_reward_named_as_the_weight_of_another_is_refused(plug_in):
-    specs = [FormatReward(weight=[[1, 1.0]]), CustomReward(function=f"{plug_in}:format_weight")]
+    specs = [FormatReward(), CustomReward(function=f"{plug_in}:format_weight")]
     with pytest.raises(InputError, match="reward/format_weight is another metric"):
         build(specs)
-    build([FormatReward(), specs[1]])  # no schedule, no such metric
 
 
 def test_two_rewards_of_one_name_are_refused(plug_in):

@@ -1,10 +1,21 @@
 """What changes during a run: schedules by step, triggers, changes, and keys that may not."""
 
+import json
+
 import pytest
 
 from open_rs.errors import InputError
 from open_rs.recipe import Recipe, recipe_from_dict
-from open_rs.train.settings import changed_value, fired, largest_cap, settings_at, uses_kl
+from open_rs.train.settings import (
+    changed_value,
+    fired,
+    largest_cap,
+    outside_band,
+    scheduled_weights,
+    settings_at,
+    uses_band,
+    uses_kl,
+)
 
 
 def recipe(**settings) -> Recipe:
@@ -127,3 +138,21 @@ def test_an_unknown_reward_and_a_value_out_of_range():
     assert settings_at(made, 4).rollout.temperature == pytest.approx(0.25)
     with pytest.raises(InputError, match=r"schedules at step 5: rollout\.temperature"):
         settings_at(made, 5)
+
+
+def test_weights_that_only_a_schedule_lifts_are_accepted_and_survive_the_resolved_recipe():
+    schedule = {"key": "rewards.format.weight", "points": [[1, 0.0], [50, 2.0]]}
+    made = recipe(rewards=[{"type": "format", "weight": 0}], schedules=[schedule])
+    assert recipe_from_dict(json.loads(made.model_dump_json())) == made
+    assert scheduled_weights(made, settings_at(made, 50)) == {"format": 2.0}
+    with pytest.raises(InputError, match="every weight is 0"):
+        recipe(rewards=[{"type": "format", "weight": 0}])
+
+
+def test_the_band_of_pass_rates_of_a_step():
+    easy_first = {"key": "data.min_pass_rate", "points": [[1, 0.5], [11, 0.0]]}
+    made, rates = recipe(schedules=[easy_first]), {"a": 0.2, "b": 0.5, "c": 0.9}
+    assert uses_band(made) and not uses_band(recipe())
+    assert outside_band(settings_at(made, 1), rates) == {"a"}
+    assert outside_band(settings_at(made, 11), rates) == set()
+    assert outside_band(recipe(data={"max_pass_rate": 0.5}), rates) == {"c"}
