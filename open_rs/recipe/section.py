@@ -1,6 +1,6 @@
 """What every group of settings has in common."""
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -16,6 +16,8 @@ class Section(BaseModel):
         """pydantic would read true as 1."""
         for key, value in settings.items() if isinstance(settings, dict) else ():
             field = cls.model_fields.get(key)
-            if isinstance(value, bool) and field is not None and field.annotation is not bool:
+            if field is None or not isinstance(value, bool):
+                continue
+            if bool not in (field.annotation, *get_args(field.annotation)):
                 raise ValueError(f"{key} should not be true or false")
         return settings

@@ -1,0 +1,209 @@
+"""The governor: every second counts, over all starts, and a run ends before its cap."""
+
+import time
+
+import pytest
+from test_resume import Killed, kill_at, recipe_with, start
+from test_signals import SHORT
+
+from open_rs.errors import GuardStop, InputError
+from open_rs.interrupt import set_deadline
+from open_rs.plan.cost import (
+    PRICES,
+    first_use_seconds,
+    price_of,
+    price_per_hour,
+    seconds_range,
+    step_seconds,
+)
+from open_rs.recipe import recipe_from_dict
+from open_rs.recipe.schema import BudgetRecipe
+from open_rs.runs import RunFolder, append_jsonl, read_log, write_json
+from open_rs.train import budget as governor
+from open_rs.train import loop
+from open_rs.train.budget import Budget
+from open_rs.train.checkpoint import newest_valid
+from open_rs.train.resume import recipe_to_resume
+
+PLAN = {
+    "steps": 10,
+    "max_completion_tokens": 264,
+    "seconds": {"rollout": 80.0, "update": 20.0, "evaluate": 30.0, "total": 130.0},
+    "probe": {
+        "mean_completion_tokens": 200.0,
+        "ended_frac": 0.5,
+        "rollout_tokens_per_s": 100.0,
+    },
+}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds on the governor's clock, moved by hand."""
+    now = [1000.0]
+    monkeypatch.setattr(governor.time, "monotonic", lambda: now[0])
+    yield now
+    set_deadline(None)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(tmp_path)
+
+
+def budget_of(run, clock, device="cpu", **settings):
+    recipe = recipe_from_dict({"budget": settings})
+    return Budget(recipe, run, device, 0, clock[0])
+
+
+# --- prices ---
+
+
+@pytest.mark.parametrize(
+    ("name", "usd"),
+    [
+        ("NVIDIA A40", 0.44),  # 42.24 dollars over 4 x 24 hours
+        ("NVIDIA A100-SXM4-80GB", 1.89),  # 3,629 dollars over 8 x 240 hours
+        ("NVIDIA H100 80GB HBM3", PRICES["H100"].usd_per_hour),
+        ("NVIDIA GeForce RTX 4090", PRICES["4090"].usd_per_hour),
+        ("NVIDIA A4000", None),
+        ("cpu", None),
+    ],
+)
+def test_a_device_is_found_by_the_word_of_its_model(name, usd):
+    price = price_of(name)
+    assert (price and price.usd_per_hour) == usd
+    assert price is None or (price.date and price.source)
+
+
+def test_the_recipe_overrides_the_table_and_a_cap_in_dollars_needs_a_price():
+    assert price_per_hour(BudgetRecipe(usd_per_hour=9.0, usd=1.0), "NVIDIA A40") == 9.0
+    assert price_per_hour(BudgetRecipe(), "NVIDIA A40") == 0.44
+    assert price_per_hour(BudgetRecipe(hours=1), "cpu") is None  # trains without dollars
+    with pytest.raises(InputError, match=r"no price is known for the device cpu; set budget\.usd_"):
+        price_per_hour(BudgetRecipe(usd=1.0), "cpu")
+
+
+# --- the forecast ---
+
+
+def test_the_range_of_a_forecast():
+    # half of the probe's completions were cut and count 264 tokens where 64 are certain: the mean
+    # is 200 at most and 200 - 0.5 * 200 = 100 at least
+    low, high = seconds_range(PLAN)
+    assert low == pytest.approx(130 * 0.5 / 1.3)
+    assert high == pytest.approx(130 / 0.7)
+    assert step_seconds(PLAN) == 10.0
+
+
+def test_the_first_use_is_the_first_checkpoint_or_score():
+    recipe = recipe_from_dict({"train": {"num_steps": 10, "save_every": 6},
+                               "evaluate": {"every": 4, "validation_samples": 2}})  # fmt: skip
+    # without a validation set, 6 steps; with 5 problems, 4 steps and 10 x 200 / 100 = 20 s
+    assert first_use_seconds(recipe, PLAN, 0) == pytest.approx(60 * 0.5 / 1.3)
+    assert first_use_seconds(recipe, PLAN, 5) == pytest.approx(60 * 0.5 / 1.3)
+    assert first_use_seconds(recipe, PLAN, 10) == pytest.approx(80 * 0.5 / 1.3)
+
+
+# --- what counts ---
+
+
+def test_all_phases_of_all_starts_count_and_so_does_what_lies_between(run, clock):
+    append_jsonl(run.ledger, {"phase": "curate", "step": 0, "seconds": 100.0, "usd": None})
+    append_jsonl(run.ledger, {"phase": "evaluate", "step": 0, "seconds": 20.0, "usd": 0.5})
+    one = budget_of(run, clock, usd_per_hour=3.6)
+    clock[0] += 50
+    assert one.seconds == 170.0
+    assert one.usd == pytest.approx(0.1 + 0.5 + 0.05)  # a row without a price has today's
+    append_jsonl(run.ledger, {"phase": "rollout", "step": 1, "seconds": 30.0, "usd": 0.03})
+    one.close(1)
+    idle = read_log(run.ledger)[-1]
+    assert (idle["phase"], idle["seconds"]) == ("idle", 20.0)
+    again = budget_of(run, clock, usd_per_hour=3.6)
+    assert again.seconds == 170.0 and again.usd == pytest.approx(0.65)
+
+
+def test_the_nearer_cap_counts(run, clock):
+    append_jsonl(run.ledger, {"phase": "curate", "step": 0, "seconds": 600.0, "usd": None})
+    assert budget_of(run, clock).seconds_left is None
+    one = budget_of(run, clock, hours=0.5, usd=1.0, usd_per_hour=3.0)
+    # 1200 s are left of the hours; of the dollars 0.5, at 3 an hour 600 s
+    assert one.seconds_left == pytest.approx(600)
+    assert one.cap_seconds == pytest.approx(1200)
+    assert one.metrics() == {"time/spent_s": 600.0, "cost/usd": pytest.approx(0.5)}
+    assert one.sentence() == "0.167 of 0.5 h, $0.50 of $1"
+
+
+def test_what_a_killed_start_cost_is_added(tmp_path):
+    recipe = recipe_with(**SHORT)
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, "update", 2, after=False)
+        patch.setattr(Budget, "close", lambda self, step: None)  # as SIGKILL leaves it
+        with pytest.raises(Killed):
+            start(recipe, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    before = sum(row["seconds"] for row in read_log(run.ledger))
+    loop.train(recipe, run)
+    killed = [row for row in read_log(run.ledger) if row["phase"] == "killed"]
+    assert len(killed) == 1 and killed[0]["seconds"] > 0
+    lived = max(p.stat().st_mtime for p in run.path.rglob("*")) - read_log(run.events)[0]["time"]
+    assert before + killed[0]["seconds"] <= lived
+    loop.train(recipe, run)  # it is added once
+    assert [row["phase"] for row in read_log(run.ledger)].count("killed") == 1
+
+
+def test_a_clock_that_was_turned_back_takes_nothing_off(run, clock, monkeypatch):
+    append_jsonl(run.events, {"event": "start", "step": 0, "time": 2e9, "ledger_rows": 0})
+    governor.charge_killed(run, None)
+    assert read_log(run.ledger) == []
+
+
+# --- stopping ---
+
+
+def test_a_start_that_can_show_nothing_is_refused(run, clock):
+    write_json(run.plan, PLAN)
+    recipe = recipe_from_dict({"train": {"num_steps": 10, "save_every": 10},
+                               "budget": {"hours": 30 / 3600}})  # fmt: skip
+    one = Budget(recipe, run, "cpu", 0, clock[0])
+    # 10 steps of 10 s, at least 100 * 0.5 / 1.3 = 38 s
+    with pytest.raises(InputError, match=r"budget.hours: 30 s are left .* checkpoint needs about"):
+        one.refuse_too_little(recipe, 0, 0)
+    fits = recipe_from_dict({"train": {"num_steps": 10, "save_every": 5},
+                             "budget": {"hours": 30 / 3600}})  # fmt: skip
+    Budget(fits, run, "cpu", 0, clock[0]).refuse_too_little(fits, 0, 0)
+
+
+def test_a_cap_smaller_than_one_more_step_is_refused(run, clock):
+    for step, seconds in ((1, 9.0), (2, 10.0), (3, 50.0)):
+        append_jsonl(run.metrics, {"step": step, "time/step_s": seconds})
+    append_jsonl(run.ledger, {"phase": "rollout", "step": 3, "seconds": 69.0, "usd": None})
+    recipe = recipe_from_dict({"budget": {"hours": 75 / 3600}})
+    with pytest.raises(InputError, match=r"6 s are left and one more step needs about 11 s"):
+        Budget(recipe, run, "cpu", 0, clock[0]).refuse_too_little(recipe, 3, 0)
+    more = recipe_from_dict({"budget": {"hours": 90 / 3600}})
+    Budget(more, run, "cpu", 0, clock[0]).refuse_too_little(more, 3, 0)
+
+
+def test_a_run_at_its_cap_saves_and_goes_on_with_a_higher_one(tmp_path, monkeypatch):
+    recipe = recipe_with(**SHORT, budget={"hours": 1.0})
+    real, ahead, learn = time.monotonic, [0.0], loop.learn
+
+    def late(training, *args, **kwargs):
+        ahead[0] += 3600.0 if training.state.step == 2 else 0.0  # an hour passes in step 3
+        return learn(training, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: real() + ahead[0])
+        patch.setattr(loop, "learn", late)
+        with pytest.raises(GuardStop, match=r"budget: 1 of 1 h are used after step 2"):
+            start(recipe, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    stop = [row for row in read_log(run.events) if row["event"] == "stop"][-1]
+    assert (stop["reason"], stop["step"]) == ("budget", 2)
+    assert newest_valid(run) == (2, [])
+    with pytest.raises(InputError, match=r"budget.hours: 0 s are left"):
+        loop.train(recipe, run)
+    loop.train(recipe_to_resume(run, ["budget.hours=3"]), run)
+    assert [row["event"] for row in read_log(run.events)][-1] == "finish"
+    assert sum(row["seconds"] for row in read_log(run.ledger)) > 3600
