@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from open_rs.errors import InputError
 from open_rs.recipe import Source
@@ -101,11 +101,11 @@ def file_rows(path: Path) -> Iterator[Found]:
 def open_bytes(path: Path) -> IO[bytes]:
     """A file to read, unpacked where its name says that it is packed."""
     if path.suffix == ".gz":
-        return gzip.open(path)
+        return cast(IO[bytes], gzip.open(path))
     if path.suffix == ".zst":
         import pyarrow as pa
 
-        return io.BufferedReader(pa.input_stream(path, compression="zstd"))  # type: ignore[arg-type]
+        return io.BufferedReader(pa.input_stream(path, compression="zstd"))
     return path.open("rb")
 
 

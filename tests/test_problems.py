@@ -237,3 +237,9 @@ def test_a_hub_set_that_is_not_there_says_how_to_do_without_the_hub(tmp_path):
         "download it where there is a network (hf download --repo-type dataset) and give its "
         "folder as hub, or its files as path"
     )
+
+
+def test_a_hub_that_is_out_of_reach():  # HF_HUB_OFFLINE is set for all tests
+    sentence = refusal(Source(hub="nobody/no-such-set", split="train"))
+    assert sentence.startswith("data set nobody/no-such-set: cannot be loaded (")
+    assert "give its folder as hub, or its files as path" in sentence

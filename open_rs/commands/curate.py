@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from open_rs.commands.shared import Json, Overrides, be_the_writer, open_folder, show
+from open_rs.commands.shared import Json, Overrides, be_the_writer, open_folder, show, stop
 from open_rs.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,20 +56,20 @@ def curate(
     recipe = load_recipe(recipe_path, overrides or [])
     if (shard is not None or merge) and out is None:
         raise InputError("shards meet in a folder: name it by --out")
-    if shard is not None:
-        show_progress(shard_stage(recipe, out or Path(), shard, workers or cpus()), as_json)
-        return
-    if out is None:
-        run = open_folder(context, recipe, None)
-        folder, ledger = run.curated, run.ledger
-    else:
-        be_the_writer(context, out)
-        folder, ledger = out, out / "ledger.jsonl"
-    summary = curate_into(recipe, folder, ledger, workers or cpus(), merge=merge)
-    if "finished" in summary:
-        show_progress(summary, as_json)
-    else:
-        show(summary, as_json, funnel_text(summary, folder))
+    try:
+        if shard is not None and out is not None:
+            made, folder = shard_stage(recipe, out, shard, workers or cpus()), out
+        elif out is not None:
+            be_the_writer(context, out)
+            ledger = out / "ledger.jsonl"
+            made, folder = curate_into(recipe, out, ledger, workers or cpus(), merge=merge), out
+        else:
+            run = open_folder(context, recipe, None)
+            made = curate_into(recipe, run.curated, run.ledger, workers or cpus())
+            folder = run.curated
+    except KeyboardInterrupt:
+        stop("interrupted; the same command goes on", 130)
+    show(made, as_json, funnel_text(made, folder) if "funnel" in made else progress_text(made))
 
 
 def cpus() -> int:
@@ -107,10 +107,8 @@ def shard_stage(recipe: "Recipe", folder: Path, shard: str, workers: int) -> Row
         return curate_shard(recipe, folder, part, workers=workers, figures=figures)
 
 
-def show_progress(made: Row, as_json: bool) -> None:
-    at = f"round {made['round']} of {made['rounds']}"
-    text = f"curate: {at}: " + made["next"]
-    show(made, as_json, text)
+def progress_text(made: Row) -> str:
+    return f"curate: round {made['round']} of {made['rounds']}: {made['next']}"
 
 
 def show_story(id_: str, out: Path | None, as_json: bool) -> None:

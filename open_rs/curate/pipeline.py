@@ -210,7 +210,7 @@ class Curation:
                     f"{differing}); give all shards the same recipe, or another folder"
                 )
             say(f"curate: unfinished work on other inputs is removed (different: {differing})")
-        self.folder.remove_work()
+            self.folder.remove_work()
         write_json(self.work.recipe, self.recipe.model_dump(mode="json"))
         write_json(self.work.inputs, ours)
         return None

@@ -202,3 +202,12 @@ def test_half_of_a_decision_that_a_kill_left_does_not_count(whole: Path, tmp_pat
     merge_shards(recipe, tmp_path / "out", chunk_rows=10)
     for name in FILES:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_shard_that_begins_beside_another_removes_nothing(whole: Path, tmp_path: Path) -> None:
+    """Between the other's first chunk and its inputs.json there may be a moment."""
+    recipe = make_recipe(whole, {"type": "boxed"}, {"type": "exact_duplicates"})
+    curate_shard(recipe, tmp_path, (1, 2), chunk_rows=30)
+    (tmp_path / ".work" / "inputs.json").unlink()
+    curate_shard(recipe, tmp_path, (2, 2), chunk_rows=30)
+    assert "kept" in merge_shards(recipe, tmp_path, chunk_rows=30)
