@@ -10,7 +10,7 @@ GREEK = frozenset(
     ("alpha", "beta", "gamma", "delta", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota",
      "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi",
      "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Phi", "Psi",
-     "Omega", "ell", "hbar")
+     "Omega", "ell", "hbar", "odot")
 )  # fmt: skip
 FUNCTIONS = frozenset(
     ("sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh",
@@ -19,7 +19,7 @@ FUNCTIONS = frozenset(
 _OF_ANGLES = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
 OPENING_COMMANDS = frozenset(
     (r"\frac", r"\sqrt", r"\pi", r"\binom", r"\dbinom", r"\tbinom", r"\lfloor", r"\lceil",
-     r"\infty", r"\imath", r"\lg", r"\cis")
+     r"\infty", r"\imath", r"\lg", r"\cis", r"\dot", r"\ddot")
 )  # fmt: skip
 CURRENCIES = {r"\$": "dollar", r"\euro": "euro", r"\pounds": "lb", r"\yen": "yen",
               r"\rupee": "rupee"}  # fmt: skip
@@ -184,6 +184,8 @@ class Atoms:
             return ("call", name[1:], inside)
         if name in FUNCTIONS:
             return self.function(name)
+        if name in ("dot", "ddot"):
+            return self.derivative("'" * (len(name) - 2))
         if name == "cis":
             return self.cis()
         if name == "lg":
@@ -191,6 +193,13 @@ class Atoms:
         if name == "mathbb" and self.argument() == ("sym", "R"):
             return REALS
         raise Unreadable(f"\\{name}")
+
+    def derivative(self, primes: str) -> Tree:
+        """\\dot{x} is x'."""
+        of = self.argument()
+        if of[0] != "sym":
+            raise Unreadable("a derivative")
+        return ("sym", of[1] + primes)
 
     def cis(self) -> Tree:
         """cis x = e^(i x)."""

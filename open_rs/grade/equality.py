@@ -27,14 +27,14 @@ def same_value(gold: Tree, answer: Tree) -> bool | None:
 
 
 def proportional(one: Tree, other: Tree) -> bool:
-    """Whether two rational functions are multiples of each other, as the sides of an equation are:
-    f(p) g(q) = g(p) f(q) at two random points.
+    """Whether two expressions with symbols are multiples of each other, as what equations say to be
+    0: f(p) g(q) = g(p) f(q) at two random points.
     """
-    if not all(size(tree).affordable and is_rational_function(tree) for tree in (one, other)):
+    if not (size(one).affordable and size(other).affordable):
         return False
     f, g = modular_value(one), modular_value(other)
     f_there, g_there = modular_value(_elsewhere(one)), modular_value(_elsewhere(other))
-    if not (f and g and f_there and g_there):  # one is 0 or has no value
+    if not (f and g and f_there and g_there) or f == f_there:  # 0, no value or a constant
         return False
     return (f * g_there - g * f_there) % PRIME == 0
 

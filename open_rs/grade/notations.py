@@ -32,6 +32,7 @@ _REWRITTEN = tuple(
         ("mod", r"\\[pb]?mod(?![a-zA-Z])\s*(?:\{([^{}]*)\}|(\d+))|\(\s*mod\s*(\d+)\s*\)", _modulus),
         ("t", r"(?<=\d)\^\s*\{?\s*\\text\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?", ""),
         ("t", r"^(\d+)\s?(?:st|nd|rd|th)$", r"\1"),
+        (r"angle", r"\\(?:tri)?angle(?![a-zA-Z])", " "),
         (r"\vec", r"\\vec(?![a-zA-Z])", " "),
         (r"\underline", r"\\underline(?![a-zA-Z])", " "),
         ("U", r"(?<=[)\]}])\s*U\s*(?=[(\[]|\\\{)", r" \\cup "),

@@ -71,7 +71,6 @@ def test_five_thousand_hostile_answers(impatient):
 SAYS_NOTHING = (
     "$f(x)=a x+b$, where $b$ is an arbitrary integer, and $a$ is an arbitrary positive integer "
     "with $\\mho(a)=0$",
-    r"\frac{dM}{dt}=\frac{10^{5} L_{\odot}}{0.007 c^{2} M_{\odot}^{6}} M^{6}",
     "np.arcsin(10/13)",
 )
 
