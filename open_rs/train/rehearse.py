@@ -2,12 +2,15 @@
 suffice shows now, and not hours later at the longest batch.
 """
 
+from collections import defaultdict
+
 import torch
 
 from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.runs import log_event
 from open_rs.train.batches import MicroBatch, Row, make_batches
+from open_rs.train.settings import largest_cap, uses_kl
 from open_rs.train.setup import Training
 from open_rs.train.update import learn_from, release_memory
 
@@ -45,7 +48,7 @@ def largest_batch(training: Training) -> MicroBatch:
     """Made up rows of the largest size."""
     recipe = training.recipe
     longest = max((prompt.prompt_ids for prompt in training.prompts.values()), key=len)
-    cap = recipe.rollout.max_completion_tokens
+    cap = largest_cap(recipe)
     row = Row(longest, [longest[-1]] * cap, [-1.0] * cap, 1.0)
     budget = training.micro_batch_tokens
     rows = min(
@@ -64,7 +67,7 @@ def largest_batch(training: Training) -> MicroBatch:
 def try_out(training: Training, batch: MicroBatch) -> None:
     """The memory of one micro-batch, at its peak."""
     policy, recipe = training.policy, training.recipe
-    if recipe.loss.kl_coef:
+    if uses_kl(recipe):
         batch.ref_logprobs = torch.zeros_like(batch.old_logprobs)
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     moments = []
@@ -72,11 +75,10 @@ def try_out(training: Training, batch: MicroBatch) -> None:
         moments = [torch.empty_like(parameter) for parameter in [*trained, *trained]]
     policy.train()
     try:
-        sums = dict.fromkeys(("engine_kl", "loss", "entropy"), 0.0) | {"tokens": 0.0}
         learn_from(
             policy,
             batch,
-            sums,
+            defaultdict(float),
             recipe.loss,
             recipe.rollout.temperature,
             True,
