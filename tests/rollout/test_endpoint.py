@@ -230,6 +230,7 @@ def test_which_names_are_the_same_model(asked, named, same):
 # What goes wrong
 
 GOOD = json.loads(answer("4").body)
+ODD_USAGE = {"prompt_tokens": True, "completion_tokens": 1}
 FAULTS = [
     (Reply("<html>502</html>", content_type="text/html"), "the answer is not JSON: <html>502"),
     (Reply('{"choices": [{"mess'), "the answer is not JSON"),
@@ -237,7 +238,7 @@ FAULTS = [
     (Reply(json.dumps(GOOD | {"choices": []})), "the answer holds no choices"),
     (Reply(json.dumps(GOOD | {"model": "other/thing"})), 'another model answered: "other/thing"'),
     (Reply(json.dumps(GOOD | {"usage": None})), "does not count its tokens"),
-    (Reply(json.dumps(GOOD | {"usage": {"prompt_tokens": True}})), "does not count its tokens"),
+    (Reply(json.dumps(GOOD | {"usage": ODD_USAGE})), "does not count its tokens"),
     (answer("", message={"role": "assistant", "content": None}), "the answer holds no text"),
     (answer("4", finish_reason="content_filter"), "the answer ended by 'content_filter'"),
     (answer("4", finish_reason=None), "the answer ended by None"),
@@ -261,6 +262,13 @@ def test_a_request_without_a_usable_answer_is_undecided_and_says_why(reply, reas
     assert reason in rollout.error
     assert rollout.finish_reason == "error" and rollout.completion == ""
     assert rollout.grade.outcome == "error" and not rollout.grade.decided
+
+
+def test_the_wait_for_an_answer_is_bounded():
+    with scripted_server(always(Reply(hang=True))) as server:
+        started = time.monotonic()
+        (rollout,) = draw(server, chat_prompts("a"), max_undecided=1, timeout_s=0.2)
+        assert rollout.error and time.monotonic() - started < 4
 
 
 def test_another_prompt_length_shows_that_the_server_read_another_prompt():
@@ -476,10 +484,10 @@ def test_the_key_comes_from_the_environment_and_shows_nowhere(monkeypatch, caplo
     monkeypatch.setenv("SOME_KEY", f"{CANARY}\n")
     echoes = [
         Reply(json.dumps({"error": {"message": f"bad request with {CANARY}"}}), 400),
-        Reply(f"<html>{'x' * 190}{CANARY}</html>", content_type="text/html"),
+        Reply(f"<html>{'x' * 160}{CANARY}</html>", content_type="text/html"),  # where it is cut
         Reply(json.dumps(GOOD | {"model": CANARY})),
         Reply(CANARY, 500),
-        Reply(json.dumps({"error": CANARY}), 401),
+        Reply(json.dumps({"error": {"message": f"not a key: {CANARY}"}}), 401),
     ]
     caplog.set_level(logging.DEBUG)
     with scripted_server(lambda request, before: echoes[before]) as server:
