@@ -83,7 +83,9 @@ def _wait_for(child: int) -> int:
     """The wait status of a child once it is gone, with its process group. SIGUSR1 kills them."""
     _lead_group(child)
     signal.signal(signal.SIGUSR1, lambda *_: kill_group(child))
-    _, status = os.waitpid(child, 0)
+    gone, status = os.waitpid(-1, 0)
+    while gone != child:  # an orphan of its that ended: it had to be reaped, no more
+        gone, status = os.waitpid(-1, 0)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     kill_group(child)
     return status

@@ -62,6 +62,14 @@ def starts(rollout, problem):
             os._exit(0)
         os.wait()
         return int(os.read(reader, 20))
+    if mood == "an orphan that ends":
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            child = os.fork()
+            os.write(writer, str(child or "").encode())
+            os._exit(0)
+        os.wait()
+        return int(os.read(reader, 20))
     return moody(rollout, problem)
 
 def forks_and_returns_twice(rollout, problem):
@@ -187,6 +195,17 @@ def test_what_the_import_started_serves_every_child_and_ends_with_close(module):
             call(function, "hangs")
         assert int(call(function, "")) == sleeper and alive(sleeper)
     assert not alive(sleeper)
+
+
+def test_orphans_that_end_are_reaped_while_the_function_goes_on(module):
+    with IsolatedFunction(f"{module}:starts") as function:
+        orphans = [int(call(function, "an orphan that ends")) for _ in range(5)]
+        for _ in range(10**5):
+            if not any(Path(f"/proc/{pid}").exists() for pid in orphans):
+                break
+            os.sched_yield()
+        assert not [pid for pid in orphans if Path(f"/proc/{pid}").exists()]  # nor a zombie
+        assert call(function, "fine") == 4
 
 
 def test_a_function_that_forks_and_returns_twice_is_heard_once(module):
