@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from open_rs.recipe.engines import EngineSpec
+from open_rs.recipe.model import ModelRecipe
 from open_rs.recipe.rewards import Script
 from open_rs.recipe.section import Section
 
@@ -218,8 +220,26 @@ class PromptLimitFilter(Filter):
     type: Literal["prompt_limit"] = "prompt_limit"
 
 
-class PassRateFilter(Filter):
-    """Keeps rows that the model of the recipe solves sometimes: above < pass rate < below."""
+class AskingFilter(Filter):
+    """What filters that ask a model have in common."""
+
+    engine: EngineSpec | None = Field(None, description="who draws its answers; unset: rollout's")
+    model: ModelRecipe | None = Field(
+        None,
+        description="the model of a native engine, or of the text mode's prompts; unset: model",
+    )
+    undecided: Literal["drop", "keep"] = Field(
+        "drop",
+        description="a row for which no answer is to be had: drop it, or keep and note it; the "
+        "manifest says so either way",
+    )
+    max_undecided: float = Field(
+        0.1, ge=0, le=1, description="share of such rows above which the curation stops"
+    )
+
+
+class PassRateFilter(AskingFilter):
+    """Keeps rows that a model solves sometimes: above < pass rate < below."""
 
     type: Literal["pass_rate"] = "pass_rate"
     num_samples: int = Field(8, ge=1, description="completions sampled per problem")
@@ -234,6 +254,60 @@ class PassRateFilter(Filter):
     def leaves_room(self) -> Self:
         if self.above >= self.below:
             raise ValueError("above must be smaller than below, or no problem is kept")
+        return self
+
+
+class OwnQuestion(Section):
+    """A question of the user's to the judge."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="a word, which the funnel counts")
+    ask: str = Field(min_length=1, description="a question about the problem, for yes or no")
+    keep: bool = Field(True, description="the answer with which a row is kept: true is yes")
+
+    @model_validator(mode="after")
+    def asks_in_its_own_words(self) -> Self:
+        if "{problem}" in self.ask:
+            raise ValueError("ask should not hold {problem}: the judge has been given it before")
+        return self
+
+
+class JudgeFilter(AskingFilter):
+    """Keeps rows that a language model finds fit. It reads the problem alone, and answers each
+    question by yes or no; an answer counts with more than half of the votes.
+    """
+
+    type: Literal["judge"] = "judge"
+    questions: tuple[Literal["quality", "multi_part", "answerable", "proof"], ...] = Field(
+        ("quality", "multi_part", "answerable"), description="the questions of prompts.py to ask"
+    )
+    own: tuple[OwnQuestion, ...] = Field((), description="further questions, in the user's words")
+    votes: int = Field(3, ge=1, description="answers to each question, each with a seed of its own")
+    retries: int = Field(
+        2, ge=0, description="further tries for a vote that is not the JSON object asked for"
+    )
+    temperature: float = Field(0.7, ge=0, le=10, description="of sampling; 0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="nucleus; 1 is off")
+    max_completion_tokens: int = Field(512, ge=1, description="of one answer, thoughts included")
+    max_prompt_tokens: int = Field(
+        4096, ge=1, description="a row whose question is longer is undecided"
+    )
+    structured: bool = Field(
+        False,
+        description="ask an endpoint to allow nothing but the JSON object (response_format)",
+    )
+
+    @model_validator(mode="after")
+    def questions_can_be_told_apart(self) -> Self:
+        names = [*self.questions, *(one.name for one in self.own)]
+        if not names:
+            raise ValueError("a judge needs questions or own questions")
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"the question {twice[0]!r} occurs twice; names must differ")
+        if self.votes > 1 and self.temperature == 0:
+            raise ValueError(
+                f"votes = {self.votes} are all alike at temperature 0; raise it, or set votes = 1"
+            )
         return self
 
 
@@ -258,6 +332,7 @@ FilterSpec = Annotated[
     | LengthFilter
     | PromptLimitFilter
     | PassRateFilter
+    | JudgeFilter
     | SampleFilter
     | MixFilter
     | CustomFilter,
