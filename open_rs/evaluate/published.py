@@ -47,7 +47,7 @@ def judge(
         elif plain(name) != plain(row.model):
             judged.append(_judged(row, against, confidence))
     if not judged:
-        missing = ", ".join(dict.fromkeys(f"{one['base']}" for one in no_base if one["base"]))
+        missing = ", ".join(dict.fromkeys(one["base"] for one in no_base if one["base"]))
         raise InputError(
             f"no score to judge: the table has none of {missing or 'a base'}; add them by another "
             "--published, or name a base of the table by --base"
