@@ -10,7 +10,7 @@ from open_rs.errors import InputError
 from open_rs.evaluate.compare import compare, judge_as_family
 from open_rs.evaluate.records import is_finished, read_summary, total_tokens
 from open_rs.evaluate.run import evaluate_model, hourly_price, validation_settings
-from open_rs.evaluate.scoring import HeldOut, folder_of, open_benchmarks, score
+from open_rs.evaluate.scoring import HeldOut, folder_of, open_benchmarks, score, weights_hash
 from open_rs.evaluate.select import select_checkpoint
 from open_rs.evaluate.target import Target
 from open_rs.grade.policy import policy_version
@@ -91,8 +91,6 @@ def is_done(target: Target, held: HeldOut, folder: Path) -> bool:
     """
     if not is_finished(folder):
         return False
-    from open_rs.models import model_hash
-
     recipe, summary = target.recipe, read_summary(folder)
     wanted = {
         "problems": held.content,
@@ -104,7 +102,7 @@ def is_done(target: Target, held: HeldOut, folder: Path) -> bool:
     return (
         {key: summary["fingerprint"].get(key) for key in wanted} == wanted
         and summary["step"] == target.step
-        and summary.get("model_sha256") == model_hash(recipe.model.at(target.path))
+        and summary.get("model_sha256") == weights_hash(target)
         and summary["scores"]["pass@1"]["confidence"] == recipe.evaluate.confidence
     )
 

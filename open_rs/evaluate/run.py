@@ -192,11 +192,11 @@ def hourly_price(recipe: Recipe) -> float | None:
     """Dollars for an hour of the device that samples; None where it has no known price, or where
     an endpoint does.
     """
+    if not isinstance(recipe.rollout.engine, NativeEngineSpec):
+        return None
     from open_rs.models import pick_device
     from open_rs.plan.cost import device_name, price_per_hour
 
-    if not isinstance(recipe.rollout.engine, NativeEngineSpec):
-        return None
     return price_per_hour(recipe.budget, device_name(pick_device(recipe.model)))
 
 

@@ -17,6 +17,7 @@ from open_rs.evaluate.target import Target
 from open_rs.problems import Problem
 from open_rs.prompts import Prompter, ServerPrompter
 from open_rs.recipe import OpenAIEngineSpec, load_recipe
+from open_rs.rollout.build import evaluation_params, open_sampler
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import SamplingParams
 from open_rs.runs import Ledger, RunFolder, append_jsonl, read_log
@@ -44,6 +45,8 @@ class HeldOut:
 def open_benchmark(name: str) -> HeldOut:
     """A benchmark of the table, or a file."""
     label = name if name in BENCHMARKS else Path(name).name.partition(".")[0] or "benchmark"
+    if label.startswith(("test", "validation")):  # a run's own sets bear these names
+        label = f"file-{label}"
     return HeldOut(label, load_benchmark(name), name)
 
 
@@ -90,9 +93,6 @@ def score(target: Target, held: HeldOut, out: Path) -> Row:
 
 
 def sample_and_score(target: Target, held: HeldOut, out: Path) -> Row:
-    from open_rs.models import model_hash
-    from open_rs.rollout.build import evaluation_params, open_sampler
-
     recipe, engine = target.recipe, target.recipe.rollout.engine
     endpoint = engine if isinstance(engine, OpenAIEngineSpec) else None
     spent = spent_usd(out / JOURNAL)
@@ -114,10 +114,16 @@ def sample_and_score(target: Target, held: HeldOut, out: Path) -> Row:
             scripts=recipe.evaluate.scripts,
             completion_ids=recipe.evaluate.completion_ids,
             usd_per_hour=hourly_price(recipe),
-            model_sha256=None if endpoint else model_hash(recipe.model.at(target.path)),
+            model_sha256=None if endpoint else weights_hash(target),
             extras=benchmark_facts(held),
             notes={"ungradable": len(held.ungradable), **training_prompt(target, sampler)},
         )
+
+
+def weights_hash(target: Target) -> str:
+    from open_rs.models import model_hash  # imports torch, which an endpoint does not need
+
+    return model_hash(target.recipe.model.at(target.path))
 
 
 def benchmark_facts(held: HeldOut) -> Row:

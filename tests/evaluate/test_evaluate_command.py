@@ -325,6 +325,25 @@ def test_an_endpoint_that_dies_in_the_middle_is_gone_on_with(command, tmp_path: 
     assert summary["fingerprint"]["engine"] == "openai" and summary["model"] == "some/model"
 
 
+def test_an_endpoint_needs_no_torch(tmp_path: Path) -> None:
+    file = benchmark_file(tmp_path / "mine.jsonl", 1)
+    code = "import sys\nfrom open_rs.cli import main\ntry: main()\n"
+    code += "except SystemExit as end: sys.exit(end.code or 10 * ('torch' in sys.modules))"
+    with scripted_server(lambda request, before: answer("\\boxed{1}")) as server:
+        words = ["evaluate", "some/model", "--benchmark", str(file), "--engine", "openai"]
+        words += ["--set", f"rollout.engine.base_url={server.base_url}"]
+        words += ["--set", "rollout.engine.mode=chat", "--out", str(tmp_path / "out")]
+        done = subprocess.run([sys.executable, "-c", code, *words], check=False)
+    assert done.returncode == 0
+    assert len(server.requests) == 4 and server.requests[0].body["max_completion_tokens"] == 32768
+
+
+def test_a_file_does_not_take_the_name_of_a_run_s_own_set(command, run: RunFolder) -> None:
+    file = benchmark_file(run.path.parent / "validation.jsonl", 1)
+    assert command("evaluate", str(run.checkpoint(20)), "--benchmark", str(file))[0] == 0
+    assert (run.evaluation("file-validation-000020") / "summary.json").is_file()
+
+
 # --- a checkpoint, a run -----------------------------------------------------------------------
 
 RECIPE = {
