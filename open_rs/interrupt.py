@@ -17,6 +17,7 @@ from types import FrameType
 from typing import TypeVar
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # Slurm: --signal=USR1@120
+FADE = 0.99  # of an earlier gap at each look: what happened once, as imports do, is forgotten
 WAIT_SECONDS = 0.05  # between two looks while something else is waited for
 
 T = TypeVar("T")
@@ -37,14 +38,14 @@ class DeadlinePassed(Exception):
 _asked: int | None = None  # the signal
 _deadline: float | None = None  # on time.monotonic's clock
 _looked: float | None = None  # when `poll` was last called
-_longest_gap = 0.0
+_gap = 0.0
 
 
 def poll() -> None:
     """Raise what has been asked for."""
-    global _looked, _longest_gap
+    global _looked, _gap
     now = time.monotonic()
-    _longest_gap = max(_longest_gap, now - (_looked or now))
+    _gap = max(now - (_looked or now), _gap * FADE)
     _looked = now
     if _asked is not None:
         raise Interrupted(_asked)
@@ -53,8 +54,8 @@ def poll() -> None:
 
 
 def longest_gap() -> float:
-    """Seconds between two looks, at most so far: how late a stop may come."""
-    return _longest_gap
+    """Seconds between two looks: the longest lately, so how late a stop may come."""
+    return _gap
 
 
 def set_deadline(deadline: float | None) -> None:
@@ -79,7 +80,7 @@ def stop_on_signals() -> Iterator[None]:
     """Inside, the first SIGTERM, SIGINT or SIGUSR1 is noted. A second one ends the process at once,
     by the signal's own default action: it reaches even a long call into C.
     """
-    global _asked, _deadline, _looked, _longest_gap
+    global _asked, _deadline, _looked, _gap
 
     def note(number: int, frame: FrameType | None) -> None:
         global _asked
@@ -87,7 +88,7 @@ def stop_on_signals() -> Iterator[None]:
         for one in SIGNALS:
             signal.signal(one, signal.SIG_DFL)
 
-    _looked, _longest_gap = None, 0.0
+    _looked, _gap = None, 0.0
     main = threading.current_thread() is threading.main_thread()  # only it may set handlers
     before = {one: signal.signal(one, note) for one in SIGNALS if main}
     try:

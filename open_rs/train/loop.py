@@ -17,7 +17,7 @@ from open_rs.console import say
 from open_rs.errors import GuardStop, InputError
 from open_rs.evaluate.records import is_finished, read_summary, total_tokens
 from open_rs.evaluate.run import evaluate_model, validation_settings
-from open_rs.interrupt import DeadlinePassed, Interrupted, stop_on_signals, undisturbed
+from open_rs.interrupt import DeadlinePassed, Interrupted, poll, stop_on_signals, undisturbed
 from open_rs.recipe import Recipe
 from open_rs.rollout.build import training_params
 from open_rs.rollout.protocol import Rollout, RolloutGroup
@@ -79,6 +79,7 @@ def steps(training: Training, view: TrainView) -> None:
     validate(training, view)
     while state.step < recipe.train.num_steps:
         training.budget.watch(training.saver.seconds)
+        poll()
         started = time.perf_counter()
         step = state.step + 1
         training.now = settings_of(training, step)
