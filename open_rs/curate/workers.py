@@ -78,14 +78,12 @@ class Workers:
         return self
 
     def __exit__(self, kind: Any, *rest: Any) -> None:
-        for process in self._started:
-            if kind is not None:
+        if kind is not None:
+            for process in self._started:
                 process.terminate()
-            elif process.stdin is not None:
-                process.stdin.close()
         self._threads.shutdown(cancel_futures=True)
-        for process in self._started:
+        for process in self._started:  # one that was just starting, too
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.close()
             process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+            process.stdout.close()
