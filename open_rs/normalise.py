@@ -29,7 +29,7 @@ FONTS = re.compile(
 ARGUMENTS = re.compile(r"\\(frac|binom) ?(?:(\d)|\{([^{}]*)\}) ?(?:(\d)|(?=\{))")
 ROOT = re.compile(r"\\sqrt ?(\w)")
 SCRIPT = re.compile(r"([\^_]) ?\{ ?(?:(\d)|([a-z])|(\\[a-z]+)) ?\}")
-EMPTY_SCRIPT = re.compile(r"[\^_] ?\{[ ^_{}]*\}")
+EMPTY_SCRIPT = re.compile(r"[\^_] ?\{ ?\}")
 # `x^10` is x^1 0 in LaTeX
 LONG_SCRIPT = re.compile(r"([\^_]\d)(?=\d)")
 COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\\!)(?=\d{3})")

@@ -1,5 +1,7 @@
 """What counts as the same text and the same gold."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,3 +88,12 @@ def test_one_gold_in_two_spellings(left, right):
 @pytest.mark.parametrize(("left", "right"), DIFFERENT_GOLD)
 def test_different_golds(left, right):
     assert normalised_answer(left) != normalised_answer(right)
+
+
+@pytest.mark.parametrize(
+    "part", ["^{", "\\text{", "\\frac {a} ", "\\frac1", "{", "$", "^{ ^_", "1,000"]
+)
+def test_time_is_linear_in_the_text(part):
+    started = time.process_time()
+    normalised(part * 100_000)
+    assert time.process_time() - started < 5  # a quadratic rule takes half a minute
