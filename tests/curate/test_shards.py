@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,20 @@ def test_a_shard_that_begins_beside_another_removes_nothing(whole: Path, tmp_pat
     (tmp_path / ".work" / "inputs.json").unlink()
     curate_shard(recipe, tmp_path, (2, 2), chunk_rows=30)
     assert "kept" in merge_shards(recipe, tmp_path, chunk_rows=30)
+
+
+def test_reading_and_writing_hold_a_chunk_at_a_time(tmp_path: Path) -> None:
+    """600 rows of 10 kB are 6 MB; a chunk of 30 is 0.3 MB, and some copies of it."""
+    peaks = []
+    for name, count in (("few", 30), ("many", 600)):  # the first time libraries are loaded, too
+        path = tmp_path / f"{name}.jsonl"
+        write_jsonl(path, ({"problem": f"{n}" + "x" * 10_000, "answer": "1"} for n in range(count)))
+        recipe = recipe_from_dict({"sources": [{"path": str(path)}]})
+        curate(recipe, tmp_path / "warm" / name, chunk_rows=30)
+        tracemalloc.start()
+        try:
+            assert curate(recipe, tmp_path / name, chunk_rows=30)["kept"] == count
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 1e6
