@@ -95,5 +95,5 @@ def test_different_golds(left, right):
 )
 def test_time_is_linear_in_the_text(part):
     started = time.process_time()
-    normalised(part * 100_000)
-    assert time.process_time() - started < 5  # a quadratic rule takes half a minute
+    normalised(part * 50_000)
+    assert time.process_time() - started < 3  # a quadratic rule takes longer by far
