@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from open_rs.curate.stages import Row, Setting
 from open_rs.errors import GuardStop
 from open_rs.recipe import OpenAIEngineSpec, Recipe
-from open_rs.recipe.filters import AskingFilter
+from open_rs.recipe.filters import AskingFilter, ModelFilter
 from open_rs.runs import append_jsonl, read_log
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ JOURNAL = "answers"  # the file of all answers, whichever filter asked
 FEWEST_UNDECIDED = 8  # below this many rows, a share says little
 
 
-def asking_recipe(recipe: Recipe, spec: AskingFilter) -> Recipe:
+def asking_recipe(recipe: Recipe, spec: ModelFilter) -> Recipe:
     """`recipe` with the model and the engine that a filter names for itself."""
     rollout = recipe.rollout
     if spec.engine is not None:

@@ -11,7 +11,7 @@ from open_rs.curate.stages import Row
 from open_rs.errors import InputError
 from open_rs.plugins import load_function
 from open_rs.recipe import FilterSpec, Recipe, Source
-from open_rs.recipe.filters import AskingFilter
+from open_rs.recipe.filters import ModelFilter
 from open_rs.rows import files_of
 from open_rs.runs import sha256
 
@@ -39,7 +39,7 @@ def deciding(spec: Source | FilterSpec) -> Row:
     where and how fast an engine is asked.
     """
     settings = spec.model_dump(mode="json", exclude={"expect", "max_undecided"})
-    if isinstance(spec, AskingFilter) and spec.engine is not None:
+    if isinstance(spec, ModelFilter) and spec.engine is not None:
         settings["engine"] = spec.engine.shaping()
     return settings
 

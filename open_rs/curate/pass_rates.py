@@ -184,7 +184,7 @@ def wilson(correct: int, decided: int) -> tuple[float, float]:
 @contextmanager
 def open_prompt_limit(spec: PromptLimitFilter, setting: Setting) -> Iterator[Judge]:
     assert setting.samplers is not None
-    prompter = setting.samplers.get(setting.recipe).prompter
+    prompter = setting.samplers.prompter(asking_recipe(setting.recipe, spec))
     yield lambda problems: prompt_limit(problems, prompter)
 
 
@@ -199,9 +199,10 @@ def prompt_limit(problems: Sequence[Problem], prompter: Prompter) -> list[Verdic
 
 
 def prompt_inputs(spec: PromptLimitFilter, recipe: Recipe) -> Row:
+    model = asking_recipe(recipe, spec).model
     return {
         "prompt": recipe.prompt.model_dump(mode="json"),
-        "model": {"path": recipe.model.path, "revision": recipe.model.revision},
+        "model": {"path": model.path, "revision": model.revision},
     }
 
 

@@ -30,6 +30,7 @@ from open_rs.recipe import Recipe
 from open_rs.runs import different_keys, read_json, write_json
 
 if TYPE_CHECKING:
+    from open_rs.prompts import Prompter
     from open_rs.rollout.graded import GradedSampler
 
 Shard = tuple[int, int]  # number, from 1, and how many there are
@@ -146,6 +147,12 @@ def model_sampler(recipe: Recipe) -> AbstractContextManager[GradedSampler]:
     return open_sampler(recipe)
 
 
+def model_prompter(recipe: Recipe) -> Prompter:
+    from open_rs.rollout.build import open_prompter
+
+    return open_prompter(recipe)
+
+
 class Curation:
     """What the three ways of curating have in common."""
 
@@ -173,7 +180,9 @@ class Curation:
         self.stages = stages_of(recipe)
         self.rounds = rounds_of(self.stages)
         self.inputs = curation_inputs(recipe, self.stages)
-        self._samplers = Samplers(open_sampler or model_sampler)
+        self._samplers = Samplers(
+            open_sampler or model_sampler, model_prompter if open_sampler is None else None
+        )
         self._workers: Workers | None = None  # started when there are chunks enough
         self._stack = ExitStack()
 

@@ -61,13 +61,15 @@ class Round:
 
 
 def stages_of(recipe: Recipe) -> list[NamedStage]:
-    """The filters in turn. The prompt limit comes before the first pass rate where the recipe puts
-    it nowhere.
+    """The filters in turn. The prompt limit comes before the first pass rate, by that one's model,
+    where the recipe puts it nowhere.
     """
     specs: list[Any] = list(recipe.filters)
     kinds = [one.type for one in specs]
     if "pass_rate" in kinds and PROMPT_LIMIT not in kinds:
-        specs.insert(kinds.index("pass_rate"), PromptLimitFilter())
+        place = kinds.index("pass_rate")
+        asking = specs[place]
+        specs.insert(place, PromptLimitFilter(engine=asking.engine, model=asking.model))
     return [
         NamedStage(number, getattr(one, "function", one.type), STAGES[one.type], one)
         for number, one in enumerate(specs)

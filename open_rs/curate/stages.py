@@ -26,6 +26,7 @@ from open_rs.problems import Problem
 from open_rs.recipe import Recipe
 
 if TYPE_CHECKING:
+    from open_rs.prompts import Prompter
     from open_rs.rollout.graded import GradedSampler
 
 Row = dict[str, Any]
@@ -61,6 +62,7 @@ Features = Any  # a row a problem: an array, or a list of JSON values (tuples co
 # The problems with these indices among the rows still in; cheap for many at once in rising order
 Fetch = Callable[[Sequence[int]], "list[Problem]"]
 OpenSampler = Callable[[Recipe], "AbstractContextManager[GradedSampler]"]
+OpenPrompter = Callable[[Recipe], "Prompter"]
 
 
 class Samplers:
@@ -68,8 +70,10 @@ class Samplers:
     for the same one, and one at a time in memory.
     """
 
-    def __init__(self, open_sampler: OpenSampler) -> None:
+    def __init__(self, open_sampler: OpenSampler, open_prompter: OpenPrompter | None) -> None:
+        """`open_prompter`: what gives the prompts of a recipe alone, where there is one."""
         self._open = open_sampler
+        self._open_prompter = open_prompter
         self._held: tuple[Recipe, GradedSampler] | None = None
         self._stack = ExitStack()
 
@@ -79,6 +83,13 @@ class Samplers:
             self.close()
             self._held = recipe, self._stack.enter_context(self._open(recipe))
         return self._held[1]
+
+    def prompter(self, recipe: Recipe) -> Prompter:
+        """The prompts of `recipe`; no model is loaded for them."""
+        held = self._held is not None and self._held[0] == recipe
+        if held or self._open_prompter is None:
+            return self.get(recipe).prompter
+        return self._open_prompter(recipe)
 
     def close(self) -> None:
         self._held = None

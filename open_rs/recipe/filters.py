@@ -212,22 +212,28 @@ class MixFilter(Filter):
         return bands
 
 
-class PromptLimitFilter(Filter):
-    """Drops rows whose prompt is over prompt.max_prompt_tokens. It comes before the first pass_rate
-    filter where the recipe puts it nowhere.
-    """
-
-    type: Literal["prompt_limit"] = "prompt_limit"
-
-
-class AskingFilter(Filter):
-    """What filters that ask a model have in common."""
+class ModelFilter(Filter):
+    """What filters that need a model, or its tokenizer, have in common."""
 
     engine: EngineSpec | None = Field(None, description="who draws its answers; unset: rollout's")
     model: ModelRecipe | None = Field(
         None,
         description="the model of a native engine, or of the text mode's prompts; unset: model",
     )
+
+
+class PromptLimitFilter(ModelFilter):
+    """Drops rows whose prompt is over prompt.max_prompt_tokens. It comes before the first pass_rate
+    filter, with that one's model, where the recipe puts it nowhere. A server that applies its own
+    template tells no lengths, and nothing is dropped.
+    """
+
+    type: Literal["prompt_limit"] = "prompt_limit"
+
+
+class AskingFilter(ModelFilter):
+    """What filters that ask a model have in common."""
+
     undecided: Literal["drop", "keep"] = Field(
         "drop",
         description="a row for which no answer is to be had: drop it, or keep and note it; the "

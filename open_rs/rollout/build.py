@@ -28,15 +28,15 @@ def open_sampler(
     for models and tokenizers.
     """
     source = recipe.model if path is None else recipe.model.at(path)
-    match recipe.rollout.engine:
+    spec = recipe.rollout.engine
+    if model is not None and isinstance(spec, OpenAIEngineSpec):
+        raise InputError('rollout.engine: an endpoint cannot be trained; set type = "native"')
+    prompter = open_prompter(recipe, path=path)
+    match spec:
         case NativeEngineSpec():
-            engine, prompter = native_engine(recipe, source, model)
-        case OpenAIEngineSpec() as spec:
-            if model is not None:
-                raise InputError(
-                    'rollout.engine: an endpoint cannot be trained; set type = "native"'
-                )
-            engine, prompter = endpoint_engine(recipe, source, spec, spent_usd)
+            engine = native_engine(recipe, source, model, prompter.tokenizer)
+        case OpenAIEngineSpec():
+            engine = endpoint_engine(spec.resolved(source.path), spent_usd)
         case _ as unknown:
             assert_never(unknown)
     grade = recipe.grade
@@ -46,34 +46,34 @@ def open_sampler(
         yield GradedSampler(engine, grader, prompter)
 
 
-def native_engine(recipe: Recipe, source: ModelRecipe, model: Any) -> tuple[Engine, Prompter]:
+def open_prompter(recipe: Recipe, *, path: str | None = None) -> Prompter:
+    """The prompts that `open_sampler` would use; no model is loaded for them."""
+    source = recipe.model if path is None else recipe.model.at(path)
+    spec = recipe.rollout.engine
+    if isinstance(spec, OpenAIEngineSpec) and spec.resolved(source.path).mode == "chat":
+        return ServerPrompter(recipe.prompt, opens_think=spec.opens_think)
+    from open_rs.models import load_tokenizer
+
+    return Prompter(load_tokenizer(source), recipe.prompt)
+
+
+def native_engine(recipe: Recipe, source: ModelRecipe, model: Any, tokenizer: Any) -> Engine:
     """The embedded engine. This is also where the recipe's `threads` take effect."""
     import torch
 
-    from open_rs.models import load_model, load_tokenizer
+    from open_rs.models import load_model
     from open_rs.rollout.native import NativeEngine
 
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
-    tokenizer = load_tokenizer(source)
     module = load_model(source) if model is None else model
-    engine = NativeEngine(module, tokenizer, max_slots=recipe.rollout.max_slots)
-    return engine, Prompter(tokenizer, recipe.prompt)
+    return NativeEngine(module, tokenizer, max_slots=recipe.rollout.max_slots)
 
 
-def endpoint_engine(
-    recipe: Recipe, source: ModelRecipe, spec: OpenAIEngineSpec, spent_usd: float
-) -> tuple[Engine, Prompter]:
-    """An endpoint, asked in the mode that its settings and `source` come down to."""
+def endpoint_engine(spec: OpenAIEngineSpec, spent_usd: float) -> Engine:
     from open_rs.rollout.endpoint import EndpointEngine
 
-    spec = spec.resolved(source.path)
-    engine = EndpointEngine(spec, spent_usd=spent_usd)
-    if spec.mode == "chat":
-        return engine, ServerPrompter(recipe.prompt, opens_think=spec.opens_think)
-    from open_rs.models import load_tokenizer
-
-    return engine, Prompter(load_tokenizer(source), recipe.prompt)
+    return EndpointEngine(spec, spent_usd=spent_usd)
 
 
 def training_prompts(

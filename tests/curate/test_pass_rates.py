@@ -265,11 +265,26 @@ def test_the_filter_asks_by_its_own_model_and_engine(tmp_path):
         return sampler_of(ScriptedEngine(solves))(recipe)
 
     own = {"type": "pass_rate", "model": {"path": "a/solver"}, "engine": SERVER}
+    curate(make_recipe(tmp_path, filters=[own]), tmp_path / "out", open_sampler=open_sampler)
+    (recipe,) = opened  # the prompt limit goes by the same
+    assert (recipe.model.path, recipe.rollout.engine.type) == ("a/solver", "openai")
+
+
+def test_the_prompt_limit_loads_no_model(tmp_path, monkeypatch):
+    """A filter that is asked at an endpoint needs no weights here, and chat mode no tokenizer."""
+    from open_rs import models
+
+    def loaded(recipe):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(models, "load_model", loaded)
     limit = {"type": "prompt_limit"}
-    recipe = make_recipe(tmp_path, filters=[limit, own])
-    curate(recipe, tmp_path / "out", open_sampler=open_sampler)
-    assert [one.model.path for one in opened] == ["scripted/model", "a/solver"]
-    assert [one.rollout.engine.type for one in opened] == ["native", "openai"]
+    # the tiny tokenizer has five tokens of template and one a letter: 7, 9, 11, 13 and 15
+    prompt = {"max_prompt_tokens": 11}
+    recipe = make_recipe(tmp_path, filters=[limit], model={}, prompt=prompt)
+    assert curate(recipe, tmp_path / "text")["too_long"] == 2
+    recipe = make_recipe(tmp_path, filters=[limit | {"engine": SERVER}], model={}, prompt=prompt)
+    assert curate(recipe, tmp_path / "chat")["too_long"] == 0
 
 
 # Answers that an endpoint did not give
