@@ -208,6 +208,11 @@ def test_many_copies_of_one_problem_meet_in_one_cluster():
     assert sum(verdict is None for verdict in near(rows)) == 1
 
 
+def test_a_template_with_many_numbers_gives_no_pairs_to_compare():
+    rows = [problem(str(number), BUYS.replace("3", str(number))) for number in range(5, 205)]
+    assert len(candidate_pairs(text_and_bands(rows, NearDuplicatesFilter()))) == 0
+
+
 def test_no_rows_and_empty_texts():
     assert near([]) == []
     assert exact([]) == []
