@@ -118,6 +118,10 @@ def test_what_a_gain_needs() -> None:
     n = problems_needed(one, step, 4)
     assert n is not None
     assert simulated_power(one, step, n, 4, seed=5) == pytest.approx(0.8, abs=0.03)
+    few = problems_needed(one, step_of(one, 0.2), 8)  # where the normal approximation is far off
+    assert few is not None and few < 20
+    reached = simulated_power(one, step_of(one, 0.2), few, 8, seed=5)
+    assert reached == pytest.approx(0.8, abs=0.06)  # whole problems: a step of one is 4 points
     k = samples_needed(one, step, 60)
     assert k is not None and k > 1
     assert simulated_power(one, step, 60, k, seed=5) > 0.77
