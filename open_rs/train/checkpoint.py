@@ -51,7 +51,6 @@ class TrainState:
     nonfinite_in_a_row: int = 0
     micro_batch_tokens: int | None = None  # less than the recipe's, once memory did not suffice
     changes: list[dict[str, Any]] = field(default_factory=list)  # that triggers made (`settings`)
-    watched_since: int = 0  # the sentinel knows the metrics of later steps only
 
 
 @dataclass

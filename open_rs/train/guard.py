@@ -26,6 +26,7 @@ from open_rs.train.settings import changed_value, fired, settings_at
 from open_rs.train.setup import Training
 
 SHOWN = 3  # rollouts that an alarm names as its evidence
+MOVES_SERIES = ("rollout.", "rewards.", "data.")
 SEVERITY = ("off", "warn", "roll_back", "pause", "stop")
 
 
@@ -154,10 +155,9 @@ def pull_triggers(training: Training, step: int) -> None:
         value = changed_value(now, schedule)
         change = {"step": step, "key": schedule.key, "value": value, "schedule": index}
         training.state.changes.append(change)
-        training.sentinel = Sentinel()  # other settings make other series
-        training.state.watched_since = step
         say(f"schedule: {schedule.key} is {value:g} from step {step + 1} on")
         log_event(training.run, "change", step, key=schedule.key, value=value, cause="trigger")
+        watch_again(training)
 
 
 # --- roll-backs ---
@@ -202,7 +202,7 @@ def roll_back(training: Training, alarm: Alarm, step: int) -> None:
     training.state = restore(run.checkpoint(step), training.policy, training.optimizer)
     training.stream.position = training.state.sampler_position
     write_bytes(run.metrics, saved_metrics(run, step))
-    training.sentinel = Sentinel()
+    watch_again(training)
     told = ", ".join(f"{one['key']} = {one['value']:g}" for one in changes) or "no setting changed"
     say(f"rolled back from step {alarm.step} to {step}: {told}")
     log_event(run, "roll_back", step, from_step=alarm.step, cause=alarm.sentence(), changes=changes)
@@ -235,9 +235,13 @@ def complete_roll_back(run: RunFolder) -> None:
 
 
 def watch_again(training: Training) -> None:
-    """The sentinel of a run that goes on: as it was after the last row of its metrics."""
-    steps = [one["to_step"] for one in read_roll_backs(training.run)]
-    since = max([training.state.watched_since, *steps], default=0)
+    """The sentinel as it is after the last row of the metrics.
+
+    It knows the rows since a setting changed of which the series themselves are made: another cap
+    makes other lengths. A learning rate does not, and what was normal before stays so.
+    """
+    moved = [row["step"] for row in changes_of(training) if row["key"].startswith(MOVES_SERIES)]
+    since = max(moved, default=0)
     rows = [row for row in read_metrics(training.run) if row["step"] > since]
     training.sentinel = Sentinel.from_metrics(rows)
 
