@@ -536,6 +536,31 @@ def test_a_refused_key_is_the_users_mistake(tmp_path, monkeypatch, capfd):
     assert CANARY not in all_text_below(tmp_path) + shown
 
 
+def test_asking_a_server_needs_no_torch(tmp_path):
+    script = """
+import json, sys
+from pathlib import Path
+from open_rs.curate import curate
+from open_rs.recipe import recipe_from_dict
+folder = Path(sys.argv[1])
+settings = json.loads((folder / "recipe.json").read_text())
+assert curate(recipe_from_dict(settings), folder / "out")["kept"] == 3
+assert "torch" not in sys.modules and "transformers" not in sys.modules
+"""
+
+    def say(request, before):
+        return answer(said() if "messages" in request.body and before >= 6 else "\\boxed{1}")
+
+    with scripted_server(say) as server:
+        engine = engine_of(server)
+        recipe = judge_recipe(tmp_path, 3, engine=engine).model_dump(mode="json")
+        rate = {"type": "pass_rate", "num_samples": 2, "above": -1, "below": 2, "engine": engine}
+        recipe["filters"].insert(0, rate)
+        (tmp_path / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+        subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    assert len(server.requests) == 3 * 2 + 3 * 3
+
+
 def test_pass_rates_and_a_judge_through_a_real_server(tiny_server, tmp_path):
     """The judge's answers are nonsense from so small a model, which is told of every row."""
     engine = {"type": "openai", "base_url": tiny_server.base_url, "model": tiny_server.model}
