@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 from curation_stand_ins import problem
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_rs.curate.duplicates import (
@@ -151,6 +151,7 @@ def test_clusters_are_what_pairs_connect():
     assert [one.detail.split(",")[0] for one in verdicts[1:]] == ["of 0", "of 0"]
 
 
+@settings(deadline=None)
 @given(st.permutations(range(7)))
 def test_the_order_of_the_rows_decides_between_equally_good_ones_alone(order):
     rows = [
@@ -173,6 +174,7 @@ def test_the_order_of_the_rows_decides_between_equally_good_ones_alone(order):
 WORDS = ["the", "sum", "product", "of", "numbers", "angle", "side", "circle", "ratio", "price"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(WORDS), min_size=4, max_size=30),
     st.integers(0, 999),
