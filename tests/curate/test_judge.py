@@ -183,6 +183,14 @@ def test_ties_are_undecided_and_may_be_kept():
     assert verdict_on(votes, spec, "") == (note, "votes on quality are tied")
 
 
+@pytest.mark.parametrize("only", [True, False])
+def test_one_vote_of_three_decides_nothing(only):
+    verdict, reason = verdict_on(
+        [{"quality": only}, None, None], spec_of(questions=["quality"]), ""
+    )
+    assert verdict.reason == "judge undecided" and reason == "no readable answer"
+
+
 def test_one_clear_answer_against_the_row_is_enough():
     """quality is tied, multi_part is not."""
     spec = spec_of(votes=2, questions=["quality", "multi_part"])
