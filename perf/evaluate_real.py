@@ -21,16 +21,11 @@ CAP = 256  # tokens of a completion
 
 @dataclass(frozen=True)
 class Score:
-    """One row of the table; `first` takes the first problems of a benchmark alone."""
+    """One row of the table."""
 
     model: str
     benchmark: str
     num_samples: int
-    first: int | None = None
-
-    @property
-    def name(self) -> str:
-        return self.benchmark if self.first is None else f"{self.benchmark}_first{self.first}"
 
 
 SMOL = "models/smollm2-135m"
@@ -41,37 +36,21 @@ SCORES = (
     Score("tiny", "minerva", 4),
     Score("tiny", "olympiadbench", 4),
     Score("tiny", "gsm8k", 4),
-    Score(SMOL, "aime24", 4),
     Score(SMOL, "amc23", 1),
-    Score(SMOL, "gsm8k", 1, first=40),
 )
 GREEDY = (("tiny", "amc23", 40, 64), (SMOL, "amc23", 4, 64))  # problems, tokens
 
 
 def evaluate(score: Score, data: Path, out: Path) -> dict[str, Any]:
     """The summary of one score, by the command that a user gives."""
-    benchmark = score.benchmark
-    if score.first is not None:
-        benchmark = str(first_rows(score, data, out))
-    folder = out / Path(score.model).name / score.name
+    folder = out / Path(score.model).name / score.benchmark
     if not (folder / "summary.json").is_file():
-        words = ["evaluate", score.model, "--benchmark", benchmark, "--out", str(folder)]
+        words = ["evaluate", score.model, "--benchmark", score.benchmark, "--out", str(folder)]
         words += ["--num-samples", str(score.num_samples)]
         words += ["--set", f"evaluate.max_completion_tokens={CAP}"]
         environment = os.environ | {"OPEN_RS_BENCHMARKS": str(data), "OMP_NUM_THREADS": "1"}
         subprocess.run([sys.executable, "-m", "open_rs.cli", *words], check=True, env=environment)
     return json.loads((folder / "summary.json").read_text())
-
-
-def first_rows(score: Score, data: Path, out: Path) -> Path:
-    from open_rs.benchmarks import load_benchmark
-    from open_rs.problems import problem_lines
-
-    os.environ["OPEN_RS_BENCHMARKS"] = str(data)
-    path = out / f"{score.name}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(problem_lines(load_benchmark(score.benchmark)[: score.first]))
-    return path
 
 
 def row(score: Score, summary: dict[str, Any]) -> str:
@@ -85,7 +64,7 @@ def row(score: Score, summary: dict[str, Any]) -> str:
     over_samples = f"[{first['samples_low']:.3f}, {first['samples_high']:.3f}]"
     cells = [
         Path(score.model).name,
-        score.benchmark if score.first is None else f"{score.benchmark}, first {score.first}",
+        score.benchmark,
         f"{summary['num_problems']} (+{summary['too_long'] + summary['ungradable']})",
         str(k),
         told("pass@1"),
