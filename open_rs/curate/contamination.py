@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 
 from open_rs.benchmarks import load_benchmark
 from open_rs.curate.inputs import held_out_source
-from open_rs.curate.signatures import feature_hashes
+from open_rs.curate.signatures import feature_hashes, numbers_keys
 from open_rs.curate.similarity import Wording, answers_agree, likeness, quotes, wording
 from open_rs.curate.stages import Drop, Note, Row, Setting, Verdict
 from open_rs.problems import Problem, load_problems, problem_lines
@@ -26,6 +26,7 @@ COMMON = 0.03  # words and pairs in a larger share of the held-out problems tell
 FEWEST = 12  # but the rarest so many of each problem are indexed in any case
 SHARED = 0.35  # of a problem's indexed words and pairs that a candidate has to share
 MOST_CANDIDATES = 8  # held-out problems that a row is compared with
+SAME_NUMBERS = 0.25  # so much likelier is one with the same numbers: of a template the right one
 SURE = 0.9  # so alike and with the same numbers, a row goes even where the golds differ
 
 
@@ -36,6 +37,7 @@ class HeldOut:
         self.names = [name for name, problems in sets.items() for _ in problems]
         self.problems = [one for problems in sets.values() for one in problems]
         self.wordings = [wording(one.problem) for one in self.problems]
+        self.numbers = numbers_keys(self.wordings)
         self.by_text: dict[str, int] = {}
         for number, one in enumerate(self.wordings):
             self.by_text.setdefault(one.text, number)
@@ -80,8 +82,10 @@ class HeldOut:
         of_row = shared.data / np.maximum(telling_of_row[row], FEWEST)
         near = np.flatnonzero((of_problem >= SHARED) | (of_row >= SHARED))
         either = self.sizes[problem[near]] + telling_of_row[row[near]] - shared.data[near]
-        jaccard = shared.data[near] / np.maximum(either, 1)
-        for at in near[np.lexsort((problem[near], -jaccard, row[near]))]:
+        likely = shared.data[near] / np.maximum(either, 1)
+        numbers = numbers_keys(wordings)
+        likely += SAME_NUMBERS * (numbers[row[near]] == self.numbers[problem[near]])
+        for at in near[np.lexsort((problem[near], -likely, row[near]))]:
             if len(found[row[at]]) < MOST_CANDIDATES:
                 found[row[at]].append(int(problem[at]))
         return found

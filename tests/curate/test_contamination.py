@@ -95,6 +95,19 @@ def test_the_gravest_and_nearest_row_is_named():
     assert verdict.detail.startswith("near, ")
 
 
+def test_of_a_template_all_of_whose_words_are_common_the_right_row_is_found():
+    held_out = HeldOut(
+        {
+            "test": [
+                problem(f"t{n}", TRAIN.replace("40", str(n)), str(6 * n)) for n in range(50, 350)
+            ]
+        }
+    )
+    row = problem("p", TRAIN.replace("40", "77").replace("freight", "goods"), "462")
+    verdict = contamination([row], ContaminationFilter(), held_out)[0]
+    assert verdict == Drop("copy in other words of a row of test", "t77, similarity 0.90")
+
+
 def test_a_row_is_judged_by_itself():
     rows = [problem(str(i), text) for i, text in enumerate([TRAIN, REWORDED, "Find $y$.", "?", ""])]
     held_out = HeldOut(SETS)

@@ -94,10 +94,10 @@ def test_signatures_estimate_the_jaccard_index():
     for _ in range(40):
         first = rng.sample(words, 60)
         second = [word if rng.random() < 0.7 else rng.choice(words) for word in first]
-        pair = [wording(" ".join(first)), wording(" ".join(second))]
-        one, other = (set(each.counts) for each in pair)
-        signatures = minhash(*feature_hashes(pair), 512)
-        agree = float(np.mean(signatures[0] == signatures[1]))
+        read = [wording("a third"), wording(" ".join(first)), wording(" ".join(second))]
+        one, other = (set(each.counts) for each in read[1:])
+        signatures = minhash(*feature_hashes(read), 512)
+        agree = float(np.mean(signatures[1] == signatures[2]))
         errors.append(agree - len(one & other) / len(one | other))
     # one estimate has a standard error of at most sqrt(.25 / 512) = 0.022
     assert max(map(abs, errors)) < 0.09
