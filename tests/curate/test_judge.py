@@ -294,6 +294,18 @@ def test_a_garbled_vote_is_asked_again_and_then_counts(tmp_path):
     assert sorted({sample for _, sample in engine.asked}) == [0, 1, 2, 3, 4, 5]
 
 
+def test_an_unreadable_answer_is_an_answer_and_not_asked_for_again(tmp_path):
+    engine = ScriptedEngine(lambda problem, sample: "hm" if number_of(problem) else said())
+    recipe = judge_recipe(tmp_path, 2, max_undecided=1)
+    out = CuratedFolder(tmp_path / "out")
+    curate(recipe, out.path, open_sampler=sampler_of(engine))
+    assert len(engine.asked) == 3 + 3 * 3  # the first row; the second with two retries a vote
+    out.problems.unlink()
+    again = ScriptedEngine(lambda problem, sample: said())
+    curate(recipe, out.path, open_sampler=sampler_of(again))
+    assert again.asked == []
+
+
 def test_a_judge_that_never_answers_as_asked_stops_the_curation(tmp_path):
     engine = ScriptedEngine(lambda problem, sample: "hm")
     with pytest.raises(GuardStop) as caught:
