@@ -9,6 +9,7 @@ note.
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
@@ -17,7 +18,6 @@ from types import FrameType
 from typing import TypeVar
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # Slurm: --signal=USR1@120
-FADE = 0.99  # of an earlier gap at each look: what happened once, as imports do, is forgotten
 WAIT_SECONDS = 0.05  # between two looks while something else is waited for
 
 T = TypeVar("T")
@@ -38,14 +38,14 @@ class DeadlinePassed(Exception):
 _asked: int | None = None  # the signal
 _deadline: float | None = None  # on time.monotonic's clock
 _looked: float | None = None  # when `poll` was last called
-_gap = 0.0
+_gaps: deque[float] = deque([0.0], maxlen=4)  # the longest between two looks, lap by lap
 
 
 def poll() -> None:
     """Raise what has been asked for."""
-    global _looked, _gap
+    global _looked
     now = time.monotonic()
-    _gap = max(now - (_looked or now), _gap * FADE)
+    _gaps[-1] = max(now - (_looked or now), _gaps[-1])
     _looked = now
     if _asked is not None:
         raise Interrupted(_asked)
@@ -54,14 +54,17 @@ def poll() -> None:
 
 
 def longest_gap() -> float:
-    """Seconds between two looks: the longest lately, so how late a stop may come."""
-    return _gap
+    """Seconds between two looks: the longest of the last laps, so how late a stop may come."""
+    return max(_gaps)
 
 
 def set_deadline(deadline: float | None) -> None:
-    """`poll` raises DeadlinePassed from `deadline` (time.monotonic) on; None: never."""
+    """`poll` raises DeadlinePassed from `deadline` (time.monotonic) on; None: never. A run sets it
+    at each step, which begins a lap: what happened once, as imports do, is forgotten.
+    """
     global _deadline
     _deadline = deadline
+    _gaps.append(0.0)
 
 
 def result_of(future: "Future[T]") -> T:
@@ -80,7 +83,7 @@ def stop_on_signals() -> Iterator[None]:
     """Inside, the first SIGTERM, SIGINT or SIGUSR1 is noted. A second one ends the process at once,
     by the signal's own default action: it reaches even a long call into C.
     """
-    global _asked, _deadline, _looked, _gap
+    global _asked, _deadline, _looked
 
     def note(number: int, frame: FrameType | None) -> None:
         global _asked
@@ -88,7 +91,8 @@ def stop_on_signals() -> Iterator[None]:
         for one in SIGNALS:
             signal.signal(one, signal.SIG_DFL)
 
-    _looked, _gap = None, 0.0
+    _looked = None
+    _gaps.extend([0.0] * 4)
     main = threading.current_thread() is threading.main_thread()  # only it may set handlers
     before = {one: signal.signal(one, note) for one in SIGNALS if main}
     try:

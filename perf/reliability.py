@@ -263,7 +263,8 @@ class Trial:
     stop_seconds: float | None = None
     damaged: str | None = None
     cures: list[str] = field(default_factory=list)
-    starts: int = 1
+    starts: int = 0
+    kills: int = 0  # or stops, or full disks
     failure: str | None = None
 
 
@@ -331,6 +332,7 @@ class Lab:
 
     def do(self, made: Trial, child: Child, draw: random.Random) -> None:
         """End the child in the trial's way; its exit status has to fit."""
+        made.kills += 1
         sent = time.monotonic()
         if made.way == "disk":
             size = draw.choice((0, 200, 5_000, 100_000, 2_000_000))
@@ -444,15 +446,15 @@ def kills(args: argparse.Namespace) -> None:
 def tell(trials: list[Trial], seconds: float) -> None:
     """The tables: by way, by phase, what was damaged, how long a stop took."""
     good = [one for one in trials if one.failure is None]
-    starts = sum(one.starts - 1 for one in trials)
+    kills, starts = sum(one.kills for one in trials), sum(one.starts for one in trials)
     print(f"\n{len(good)} of {len(trials)} runs resumed to a bit-identical end "
-          f"({starts} starts, {seconds:.0f} s)")  # fmt: skip
+          f"({kills} kills, {starts} starts, {seconds:.0f} s)")  # fmt: skip
     print("\n| way | runs | bit-identical |\n|---|---|---|")
     for way in WAYS:
         of = [one for one in trials if one.way == way]
         print(f"| {way} | {len(of)} | {sum(one.failure is None for one in of)} |")
     phases = Counter(one.phase for one in trials)
-    print("\n| phase | disturbed there |\n|---|---|")
+    print("\n| phase | runs last disturbed there |\n|---|---|")
     for name in ["between", *NAMES]:
         print(f"| {name} | {phases[name]} |")
     stops = sorted(one.stop_seconds for one in trials if one.stop_seconds is not None)
@@ -475,7 +477,7 @@ def budget(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(dir=args.work) as folder:
         work, board = Path(folder), Board()
         loop.train(recipe_from_dict(SETTINGS), open_run(work / "warm", recipe_from_dict(SETTINGS)))
-        for number in range(args.trials):
+        for number in range(args.first, args.first + args.trials):
             draw = random.Random(f"{args.seed}/{number}")
             recipe = capped_recipe(draw, args.seconds)
             run = open_run(work / f"capped{number}", recipe)
@@ -505,7 +507,7 @@ def capped_recipe(draw: random.Random, seconds: float) -> Recipe:
         "prompts_per_step": draw.choice((1, 2, 4, 8)),
         "max_completion_tokens": draw.choice((8, 24, 64)),
     }
-    settings["train"] = {"num_steps": 100_000, "save_every": 100_000}
+    settings["train"] = {"num_steps": 100_000, "save_every": 100_000, "micro_batch_tokens": 512}
     settings["evaluate"] = {"every": 100_000}
     return recipe_from_dict(settings | {"budget": {"hours": seconds / 3600}})
 
@@ -574,7 +576,8 @@ def main() -> None:
     one.set_defaults(run=kills)
     one = commands.add_parser("budget")
     one.add_argument("--trials", type=int, default=20)
-    one.add_argument("--seconds", type=float, default=20.0, help="the cap of each trial")
+    one.add_argument("--first", type=int, default=0)
+    one.add_argument("--seconds", type=float, default=40.0, help="the cap of each trial")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--work", type=Path, default=None)
     one.set_defaults(run=budget)

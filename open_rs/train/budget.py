@@ -19,7 +19,7 @@ from open_rs.runs import RunFolder, append_jsonl, read_json, read_log, read_metr
 
 SLACK = 0.01  # of the cap, kept back for what cannot be foreseen
 SAVE_MARGIN = 1.5  # on the longest save so far
-WRITE_BYTES_PER_S = 150e6  # taken before the first save was timed
+WRITE_BYTES_PER_S, WRITE_FILES_S = 50e6, 0.2  # of a slow disk, until the first save was timed
 
 
 class Budget:
@@ -36,7 +36,7 @@ class Budget:
         self.seconds_before = sum(row["seconds"] for row in rows)
         self.usd_before = sum(cost(row, self.usd_per_hour) for row in rows)
         self.started = started
-        self.save_seconds = save_bytes / WRITE_BYTES_PER_S
+        self.save_seconds = WRITE_FILES_S + save_bytes / WRITE_BYTES_PER_S
 
     @property
     def seconds(self) -> float:

@@ -4,7 +4,6 @@ P prompts per batch, G rollouts per prompt. A step is one optimizer update; a ro
 `train.updates_per_batch` of them.
 """
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ import torch
 
 from open_rs.console import say
 from open_rs.errors import GuardStop, InputError
-from open_rs.evaluate.records import is_finished, read_summary, total_tokens
+from open_rs.evaluate.records import is_finished, total_tokens
 from open_rs.evaluate.run import evaluate_model, validation_settings
 from open_rs.interrupt import DeadlinePassed, Interrupted, poll, stop_on_signals, undisturbed
 from open_rs.recipe import Recipe
@@ -41,6 +40,7 @@ from open_rs.train.journal import Key, journal_path
 from open_rs.train.metrics import is_dead, rollout_metrics, score_metrics
 from open_rs.train.records import write_rollouts
 from open_rs.train.rehearse import rehearse
+from open_rs.train.rescore import remove_other_score
 from open_rs.train.rewards import ScoreReport, score
 from open_rs.train.schedule import learning_rate
 from open_rs.train.sentinel import Alarm
@@ -383,21 +383,3 @@ def validate(training: Training, view: TrainView) -> None:
     append_jsonl(run.metrics, {"step": step, **row})
     view.score(step, row)
     act(training, follow(training, {"step": step, **row}, []))
-
-
-def remove_other_score(settings: dict[str, Any]) -> None:
-    """A score of this step that is damaged, or of other weights (kernels that are not
-    deterministic, a change that was accepted), is said and made anew.
-    """
-    out = settings["out"]
-    if not is_finished(out):
-        return
-    try:
-        held = read_summary(out)["model_sha256"]
-    except (InputError, KeyError) as error:
-        say(f"{settings['name']} is scored again: {error}")
-    else:
-        if held == settings["model_sha256"]:
-            return
-        say(f"{settings['name']} is scored again: it was of other weights")
-    shutil.rmtree(out)

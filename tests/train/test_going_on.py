@@ -130,11 +130,12 @@ def test_damaged_logs_are_mended_and_said(stopped, finished, capsys):
     recipe, run = stopped
     for path in (run.events, run.ledger):
         lines = path.read_bytes().split(b"\n")
-        path.write_bytes(b"\n".join([lines[0][:-1], *lines[1:]]))
+        second = lines[1].replace(b'"step"', b'"stop"')  # still JSON, no longer a row
+        path.write_bytes(b"\n".join([lines[0][:-1], second, *lines[2:]]))
     loop.train(recipe, run)
     said = capsys.readouterr().err
-    assert "events.jsonl: 1 damaged lines were left out" in said
-    assert "ledger.jsonl: 1 damaged lines were left out" in said
+    assert "events.jsonl: 2 damaged lines were left out" in said
+    assert "ledger.jsonl: 2 damaged lines were left out" in said
     assert trace(run, 4) == trace(finished[1], 4)
 
 
@@ -147,10 +148,13 @@ def test_a_damaged_record_behind_the_checkpoint_is_named(stopped, capsys):
     assert [row["file"] for row in events(run, "damaged")] == ["rollouts/000001.jsonl.gz"]
 
 
-def test_a_damaged_score_is_taken_again(stopped, finished, capsys):
+@pytest.mark.parametrize("harm", ["torn", "another score"])
+def test_a_damaged_score_is_taken_again(stopped, finished, capsys, harm):
     recipe, run = stopped
-    (run.evaluation("validation-000000") / "summary.json").write_text("{")
-    run.metrics.write_text("")
+    path = run.evaluation("validation-000000") / "summary.json"
+    summary = read_json(path)
+    summary["scores"]["pass@1"]["value"] += 0.125
+    path.write_text("{") if harm == "torn" else write_json(path, summary)
     shutil.rmtree(run.checkpoints)
     loop.train(recipe, run, accept_changes=True)
     assert "validation-000000 is scored again" in capsys.readouterr().err

@@ -1,0 +1,35 @@
+"""Runs that are killed, stopped, starved of disk and damaged: a slice of perf/reliability.py."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def kill(count: int, seed: int, work: Path) -> str:
+    """The harness's report on so many runs; it exits with 1 where one came out otherwise."""
+    command = [sys.executable, "perf/reliability.py", "kills", "--count", str(count)]
+    done = subprocess.run(
+        [*command, "--seed", str(seed), "--work", str(work)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_a_run_comes_out_the_same_whatever_was_done_to_it(tmp_path):
+    """15 runs, each killed once to three times."""
+    said = kill(15, 11, tmp_path)
+    assert "15 of 15 runs resumed to a bit-identical end" in said
+
+
+@pytest.mark.slow
+def test_many_runs_come_out_the_same(tmp_path):
+    assert "200 of 200 runs resumed to a bit-identical end" in kill(200, 12, tmp_path)
