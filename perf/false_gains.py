@@ -28,8 +28,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from open_rs.evaluate.compare import paired_differences
 from open_rs.evaluate.family import holm
+from open_rs.evaluate.paired import paired_differences
 from open_rs.evaluate.power import assumed, gain_of, raised
 from open_rs.evaluate.scores import (
     expected_maximum,

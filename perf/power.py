@@ -21,7 +21,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from open_rs.evaluate.compare import paired_differences
+from open_rs.evaluate.paired import paired_differences
 from open_rs.evaluate.power import Difficulty, assumed, gain_of, raised, smallest_step, step_of
 from open_rs.evaluate.scores import fit_beta
 

@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr, stdtrit  # scipy.stats takes a second to import
 
 from open_rs.errors import InputError
 from open_rs.evaluate.family import METHOD as FAMILY_METHOD
 from open_rs.evaluate.family import holm
 from open_rs.evaluate.importers import read_evaluation
+from open_rs.evaluate.paired import METHOD, Paired, paired_differences
 from open_rs.evaluate.records import RECORDS, SUMMARY, Tally, read_summary, tally
-from open_rs.evaluate.scores import Interval, expected_maximum, sampling_variances, score_table
+from open_rs.evaluate.scores import expected_maximum, sampling_variances, score_table
 from open_rs.runs import different_keys
 
-METHOD = "paired t over problems as clusters, squares raised by half a changed sample"
 IMPROVED, WORSE, NOISE = "improved", "worse", "not distinguishable from noise"
 DIFFERENT = "different harness: not comparable"
-POWER = 0.8
 
 # What may differ between two fingerprints: it changes the draw or its precision, not what is
 # measured. Anything else, known to this version or not, moves scores.
@@ -44,6 +41,7 @@ def open_evaluation(path: Path, metric: str | None = None) -> Evaluation:
     """A finished evaluation: a folder of open-rs, or a file of samples from another harness."""
     summary, rows = read_evaluation(path, metric)
     counts = tally(rows)
+    refuse_other_records(path, summary, rows, counts)
     order = np.argsort(counts.problem_ids)
     ids = [counts.problem_ids[place] for place in order]
     return Evaluation(path, summary, Tally(ids, counts.correct[order], counts.decided[order]))
@@ -62,8 +60,9 @@ def compare(
     `before` and `after` are finished evaluations of the same problems under the same harness;
     InputError says what differs otherwise. With `allow_different_harness` the difference is told,
     and the verdict is that it says nothing. A problem of which one side has no decided sample is
-    left out of both and counted in `left_out`. `smallest_gain` is what would have been found with a
-    chance of 80 %.
+    left out of both and counted in `left_out`. A verdict has to stand when every undecided sample
+    counts against it too (`undecided`), and the same weights (`same_model`) get none.
+    `smallest_gain` is what would have been found with a chance of 80 %.
     """
     old, new = open_evaluation(before, metric), open_evaluation(after, metric)
     return _compared(old, new, confidence, allow_different_harness)
@@ -96,6 +95,10 @@ def _compared(
         for c, m, one in zip(correct, decided, (before, after), strict=True)
     ]
     low, high = float(found.low), float(found.high)
+    undecided = with_undecided(before, after, found, confidence)
+    weights = [one.summary.get("model_sha256") for one in (before, after)]
+    verdict = verdict_of(min(low, undecided["low"]), max(high, undecided["high"]))
+    same_model = weights[0] is not None and weights[0] == weights[1]
     return {
         "before": before.summary["name"],
         "after": after.summary["name"],
@@ -111,10 +114,38 @@ def _compared(
         },
         "p_value": float(found.p_value),
         "smallest_gain": float(found.smallest_gain),
-        "verdict": DIFFERENT if differing else verdict_of(low, high),
+        "verdict": DIFFERENT if differing else NOISE if same_model else verdict,
+        "undecided": undecided,
+        "same_model": same_model,
         "different_harness": differing,
         "scores": {"before": tables[0], "after": tables[1]},
     }
+
+
+def with_undecided(
+    before: Evaluation, after: Evaluation, found: Paired, confidence: float
+) -> dict[str, Any]:
+    """How many samples of each side the grader could not judge, and the interval and p-value if all
+    of them count against the difference that was `found`: right before and wrong after where that
+    is a gain. Otherwise a model could gain by answers that the grader gives up on.
+    """
+    samples = [one.summary["num_samples"] for one in (before, after)]
+    missing = [k - one.tally.decided for k, one in zip(samples, (before, after), strict=True)]
+    told = {"before": int(missing[0].sum()), "after": int(missing[1].sum())}
+    if not any(told.values()):
+        ends = {"low": float(found.low), "high": float(found.high)}
+        return {**told, **ends, "p_value": float(found.p_value)}
+    as_right = (1, 0) if found.value > 0 else (0, 1)
+    old, new = (
+        (one.tally.correct + right * open_ones) / k
+        for one, right, open_ones, k in zip(
+            (before, after), as_right, missing, samples, strict=True
+        )
+    )
+    least = paired_differences(new - old, min(samples), confidence)
+    reversed_sign = float(least.value) * float(found.value) <= 0
+    p_value = 1.0 if reversed_sign else max(float(least.p_value), float(found.p_value))
+    return {**told, "low": float(least.low), "high": float(least.high), "p_value": p_value}
 
 
 def compare_all(
@@ -150,10 +181,10 @@ def compare_all(
 
 
 def judge_as_family(found: Sequence[dict[str, Any]], confidence: float) -> dict[str, Any]:
-    """Give each comparison its Holm-adjusted p-value and take back the verdicts that it does not
-    bear; returns what the family was.
+    """Give each comparison its Holm-adjusted p-value, undecided samples counted against it, and
+    take back the verdicts that it does not bear; returns what the family was.
     """
-    adjusted = holm(np.array([one["p_value"] for one in found]))
+    adjusted = holm(np.array([one["undecided"]["p_value"] for one in found]))
     for one, p_value in zip(found, adjusted, strict=True):
         one["p_adjusted"] = float(p_value)
         if one["verdict"] != DIFFERENT and p_value >= 1 - confidence:
@@ -217,75 +248,31 @@ def verdict_of(low: float, high: float) -> str:
     return WORSE if high < 0 else NOISE
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Estimates of a mean difference: arrays of one shape, [] for one comparison."""
-
-    value: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    p_value: NDArray[np.float64]
-    smallest_gain: NDArray[np.float64]
-
-
-def paired_difference(
-    differences: NDArray[np.float64], num_samples: int, confidence: float
-) -> tuple[Interval, float]:
-    """(interval of the mean, two-sided p-value) of one comparison's differences [n]."""
-    found = paired_differences(differences, num_samples, confidence)
-    return Interval(float(found.value), float(found.low), float(found.high)), float(found.p_value)
-
-
-def paired_differences(
-    differences: NDArray[np.float64], num_samples: int, confidence: float
-) -> Paired:
-    """Mean per-problem differences [..., n] in [-1, 1] with interval and p-value, one comparison
-    for each row.
-
-    Problems are the clusters: the k samples of one problem are not independent tries, their
-    difference is one number per problem. The mean d is compared with its standard error by t with
-    n - 1 degrees of freedom, where
-
-        s^2 = (sum (d_i - d)^2 + 1 / 2 k^2) / (n - 1)
-
-    counts half of one more sample as changed. Under no difference the d_i are symmetric about 0,
-    where t keeps its level or stays below it for the spiky distributions that scores give
-    (Benjamini 1983). The added term matters where few samples changed: with k = 1 the d_i are -1,
-    0, 1, mostly 0, and plain t calls 4 gains against no loss an improvement. With it the verdict at
-    confidence 0.95 is that of McNemar's mid-p test (Fagerland, Lydersen & Laake 2013) wherever 30
-    problems or fewer changed, and with every possible table counted a model is `improved` against
-    itself at most 2.5 % of the time, whatever share of problems changes (n >= 10). It vanishes as n
-    or k grow.
-
-    A sign-flip permutation test agrees with this t (with signs flipped, t is a monotone function of
-    the mean) but its attainable levels make it four times as strict as asked at n = 30, k = 1, and
-    inverting it gives an interval of no width where nearly all d_i are equal.
-    `perf/false_gains.py` measures rates, coverage and power.
-
-    Where all d_i are equal the spread is unknown, not 0. What can be said is that at most a share
-    q = 1 - (alpha / 2)^(1/n) of the problems that could have been asked differs otherwise, by up to
-    1 in either direction: the interval is d - q (1 + d) to d + q (1 - d), its p-value
-    2 (1 + |d|)^-n. The interval excludes 0 exactly where p < alpha = 1 - confidence.
-
-    The smallest gain is the one that is called `improved` with a chance of 80 % at this standard
-    error: (t + z_0.8) times it, where z_0.8 = 0.84.
+def refuse_other_records(
+    path: Path, summary: dict[str, Any], rows: Sequence[dict[str, Any]], counts: Tally
+) -> None:
+    """InputError where the records are not those that the summary tells of: edited, put together
+    from several evaluations, or half regraded.
     """
-    n = differences.shape[-1]
-    mean = np.mean(differences, axis=-1)
-    alpha = 1 - confidence
-    alike = np.ptp(differences, axis=-1) < 1e-12
-    squares = np.sum((differences - mean[..., None]) ** 2, axis=-1) + 0.5 / num_samples**2
-    error = np.sqrt(squares / max(n - 1, 1) / n)
-    quantile = float(stdtrit(max(n - 1, 1), 1 - alpha / 2))
-    half = quantile * error
-    share = 1 - (alpha / 2) ** (1 / n)
-    low = np.where(alike, mean - share * (1 + mean), np.maximum(mean - half, -1.0))
-    high = np.where(alike, mean + share * (1 - mean), np.minimum(mean + half, 1.0))
-    p_alike = np.minimum(1.0, 2 * (1 + np.abs(mean)) ** -float(n))
-    p_value = np.where(alike, p_alike, 2 * stdtr(max(n - 1, 1), -np.abs(mean) / error))
-    wide = np.where(alike, share * (1 - mean), half)
-    smallest = np.minimum(wide * (1 + float(ndtri(POWER)) / quantile), 1.0)
-    return Paired(mean, low, high, p_value, smallest)
+    fingerprint = summary["fingerprint"]
+    for key, told in (("policy_version", "grader_policy"), ("seed", "seed")):
+        other = next((row for row in rows if row.get(key) != fingerprint.get(told)), None)
+        if other is not None:
+            raise InputError(
+                f"{path}: {key} of sample {other['sample']} of problem {other['problem_id']!r} is "
+                f"{other.get(key)!r} and the summary's {told} is {fingerprint.get(told)!r}; grade "
+                f"anew by open-rs evaluate --regrade {path}, or evaluate again"
+            )
+    known = counts.decided > 0
+    told_score = summary["scores"]["pass@1"]["value"]
+    if known.any():
+        score = float(np.mean(counts.correct[known] / counts.decided[known]))
+        if not abs(score - told_score) <= 1e-9:
+            raise InputError(
+                f"{path}: pass@1 is {score:.4g} by {RECORDS} and {SUMMARY} says {told_score:.4g}; "
+                f"the files do not belong together: grade anew by open-rs evaluate --regrade "
+                f"{path}, or evaluate again"
+            )
 
 
 def refuse_other_problems(before: Evaluation, after: Evaluation) -> None:

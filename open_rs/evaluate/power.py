@@ -3,7 +3,7 @@
 A model of the experiment. The pass rate of a problem is drawn from a Beta distribution; a better
 model has every pass rate raised by the same step on the logit, which moves problems between 0 and 1
 most and hardly those at either end. Both models answer k times and are compared as
-`compare.paired_differences` does it. A gain counts as found when the verdict is `improved`.
+`paired.paired_differences` does it. A gain counts as found when the verdict is `improved`.
 """
 
 import math
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, expit, logit, nctdtr, ndtri, stdtrit
 
 from open_rs.errors import InputError
-from open_rs.evaluate.compare import POWER, paired_differences
 from open_rs.evaluate.importers import read_evaluation
+from open_rs.evaluate.paired import POWER, paired_differences
 from open_rs.evaluate.records import tally
 from open_rs.evaluate.scores import fit_beta
 

@@ -21,6 +21,7 @@ FINGERPRINT = {
 
 def evaluation(folder: Path, samples: dict[str, list[bool | None]], **fingerprint: Any) -> Path:
     """A finished evaluation with these verdicts by problem."""
+    held = FINGERPRINT | fingerprint
     rows = [
         {
             "problem_id": problem,
@@ -31,8 +32,8 @@ def evaluation(folder: Path, samples: dict[str, list[bool | None]], **fingerprin
             "outcome": {True: "correct", False: "wrong", None: "timeout"}[correct],
             "extracted": "1",
             "correct": correct,
-            "seed": 0,
-            "policy_version": "1",
+            "seed": held["seed"],
+            "policy_version": held["grader_policy"],
         }
         for problem, verdicts in samples.items()
         for sample, correct in enumerate(verdicts)
@@ -44,7 +45,7 @@ def evaluation(folder: Path, samples: dict[str, list[bool | None]], **fingerprin
         "num_problems": len(samples),
         "num_samples": k,
         "scores": scores_of(rows, num_samples=k, confidence=0.95),
-        "fingerprint": FINGERPRINT | fingerprint,
+        "fingerprint": held,
     }
     write_evaluation(folder, rows, summary)
     return folder

@@ -22,11 +22,10 @@ from open_rs.evaluate.compare import (
     DifferentHarness,
     compare,
     compare_all,
-    paired_difference,
-    paired_differences,
     verdict_of,
 )
 from open_rs.evaluate.family import holm
+from open_rs.evaluate.paired import paired_difference, paired_differences
 
 
 def test_difference_by_hand() -> None:
@@ -363,3 +362,74 @@ def test_another_harness_can_be_told_but_never_a_gain(tmp_path: Path) -> None:
     assert found["difference"]["value"] == 1.0
     many = compare_all([old, new], allow_different_harness=True)
     assert many["comparisons"][0]["verdict"] == "different harness: not comparable"
+
+
+def test_samples_that_the_grader_could_not_judge_bring_no_gain(tmp_path: Path) -> None:
+    # Ten problems are solved on both sides; the candidate's twenty wrong ones time out.
+    old = {f"p{i:02d}": [i < 10, False] for i in range(30)}
+    new = {name: [seen or None for seen in samples] for name, samples in old.items()}
+    base = evaluation(tmp_path / "old", old)
+    found = compare(base, evaluation(tmp_path / "new", new))
+    # of the ten problems that both sides decide: 1/2 -> 1
+    assert (found["difference"]["value"], found["left_out"]) == (0.5, 20)
+    assert found["undecided"]["before"] == 0 and found["undecided"]["after"] == 50
+    # as wrong ones the candidate's are what the base's are: no difference at all
+    assert found["undecided"]["p_value"] == 1.0
+    assert found["verdict"] == NOISE
+    assert compare(tmp_path / "new", base)["verdict"] == NOISE  # nor are they a loss
+
+
+def test_a_gain_stands_whichever_way_a_few_undecided_samples_would_fall(tmp_path: Path) -> None:
+    old = {f"p{i:02d}": [False] for i in range(30)}
+    new = {name: [number < 12] for number, name in enumerate(old)}
+    found = compare(
+        evaluation(tmp_path / "old", old | {"p00": [None]}),
+        evaluation(tmp_path / "new", new | {"p01": [None]}),
+    )
+    # 10 of 28 gained; counted against it p00 is 1 -> 1 and p01 0 -> 0: 10 of 30
+    expected, p_value = paired_difference(np.repeat([1.0, 0.0], [10, 20]), 1, 0.95)
+    assert found["verdict"] == IMPROVED and found["left_out"] == 2
+    assert (found["undecided"]["low"], found["undecided"]["high"]) == (expected.low, expected.high)
+    assert found["undecided"]["p_value"] == p_value > found["p_value"]
+
+
+def test_a_family_counts_undecided_samples_too(tmp_path: Path) -> None:
+    # 6 of 30 gained without a loss: p = .012; with one more judged against it 5 of 30: p = .026,
+    # which is no verdict beside a second candidate.
+    old = {f"p{i:02d}": [False] for i in range(30)}
+    new = old | {f"p{i:02d}": [True] for i in range(6)}
+    base = evaluation(tmp_path / "base", old | {"p05": [None]})
+    paths = [base, evaluation(tmp_path / "a", new), evaluation(tmp_path / "b", old)]
+    assert compare(*paths[:2])["verdict"] == IMPROVED
+    family = compare_all(paths)["comparisons"]
+    assert family[0]["p_adjusted"] == 2 * family[0]["undecided"]["p_value"] > 0.05
+    assert family[0]["verdict"] == NOISE
+
+
+def test_records_that_do_not_fit_their_summary_are_refused(tmp_path: Path) -> None:
+    samples = {"a": [True, False], "b": [False, False]}
+    good = evaluation(tmp_path / "good", samples)
+    edited = evaluation(tmp_path / "edited", samples)
+    records = edited / "records.jsonl"
+    text = records.read_text()
+    records.write_text(text.replace('"correct": false', '"correct": true'))
+    with pytest.raises(InputError, match=r"edited.*pass@1 is 1 .*summary.json says 0.25; .*regrad"):
+        compare(good, edited)
+    records.write_text(text.replace('"policy_version": "1"', '"policy_version": "2"', 1))
+    with pytest.raises(InputError, match=r"policy_version .*'2'.*grader_policy is '1'.*--regrade"):
+        compare(good, edited)
+    records.write_text(text.replace('"seed": 0', '"seed": 7', 1))
+    with pytest.raises(InputError, match=r"seed of sample 0 of problem 'a' is 7.*seed is 0"):
+        compare(good, edited)
+
+
+def test_one_model_measured_twice_has_not_improved(tmp_path: Path) -> None:
+    folders = []
+    for name, right in (("one", False), ("two", True)):
+        folder = evaluation(tmp_path / name, {f"p{i:02d}": [right] for i in range(30)})
+        summary = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps(summary | {"model_sha256": "ab"}))
+        folders.append(folder)
+    found = compare(*folders)
+    assert found["same_model"] and found["verdict"] == NOISE and found["p_value"] < 0.001
+    assert not compare(evaluation(tmp_path / "old", {"a": [True]}), tmp_path / "old")["same_model"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from open_rs.errors import InputError
-from open_rs.evaluate.compare import paired_differences
+from open_rs.evaluate.paired import paired_differences
 from open_rs.evaluate.select import RULE, best_candidate, select_checkpoint
 from open_rs.runs import RunFolder, write_json
 
