@@ -21,7 +21,7 @@ def compare(
             "samples_*.jsonl"
         ),
     ] = None,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.999)] = 0.95,
+    confidence: Annotated[float, typer.Option(min=0.9, max=0.999)] = 0.95,
     allow_different_harness: Annotated[
         bool,
         typer.Option(
@@ -125,15 +125,38 @@ def comparison_text(comparison: dict[str, Any]) -> str:
     rows.append(
         f"{'difference':<10} {one['value']:+7.3f}   [{one['low']:+.3f}, {one['high']:+.3f}]"
     )
+    adjusted = comparison.get("p_adjusted")
     rows.append(
-        f"n = {comparison['num_problems']} problems, k = {comparison['num_samples']} samples each, "
-        f"paired by problem, p = {comparison['p_value']:.2g}"
+        f"n = {comparison['num_problems']} problems, k = {samples_text(comparison, ' and ')} "
+        f"samples each, paired by problem, p = {comparison['p_value']:.2g}"
+        + ("" if adjusted is None else f", among the family {adjusted:.2g}")
     )
     rows.append(
         f"smallest gain found in 80 % of such comparisons: {comparison['smallest_gain']:+.3f}"
     )
-    rows += [f"different: {one}" for one in comparison["different_harness"]]
-    return "\n".join([*rows, f"verdict: {comparison['verdict']}"])
+    return "\n".join([*rows, *caveats(comparison), f"verdict: {comparison['verdict']}"])
+
+
+def samples_text(comparison: dict[str, Any], between: str) -> str:
+    """k; both, the base's first, where they differ."""
+    sides = (comparison["scores"][side]["pass@1"]["k"] for side in ("before", "after"))
+    return between.join(map(str, dict.fromkeys(sides)))
+
+
+def caveats(comparison: dict[str, Any]) -> list[str]:
+    """What a reader has to know of this comparison besides its numbers."""
+    rows = [f"different: {one}" for one in comparison["different_harness"]]
+    one, left = comparison["undecided"], comparison["left_out"]
+    if one["before"] or one["after"]:
+        rows.append(
+            f"not judged: {one['before']} samples before, {one['after']} after, so {left} problems "
+            f"are left out; all counted against the difference: "
+            f"[{one['low']:+.3f}, {one['high']:+.3f}], p = {one['p_value']:.2g}, and a verdict has "
+            "to bear that"
+        )
+    if comparison["same_model"]:
+        rows.append("both are the same weights: what differs is the draw")
+    return rows
 
 
 def family_text(found: dict[str, Any]) -> str:
@@ -152,10 +175,12 @@ def family_text(found: dict[str, Any]) -> str:
         d = one["difference"]
         rows.append(
             f"{one['candidate']:<{left[0]}}  {one['benchmark']:<{left[1]}} {one['num_problems']:4} "
-            f"{one['num_samples']:4}  {old:6.3f}  {new:6.3f}  {d['value']:+.3f} "
+            f"{samples_text(one, ':'):>4}  {old:6.3f}  {new:6.3f}  {d['value']:+.3f} "
             f"[{d['low']:+.3f}, {d['high']:+.3f}]  {one['p_value']:7.2g}  "
             f"{one['p_adjusted']:8.2g}  {one['smallest_gain']:+8.3f}  {one['verdict']}"
         )
+    for one in comparisons:
+        rows += [f"{one['candidate']}, {one['benchmark']}: {text}" for text in caveats(one)]
     rows.append(f"base: {found['base']}; paired by problem; intervals and p are of each row alone")
     rows.append(
         f"verdicts: {found['family']['comparisons']} comparisons as one family, "

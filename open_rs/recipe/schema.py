@@ -209,7 +209,7 @@ class EvaluateRecipe(Section):
         None, ge=1, description="without it, the cap of training"
     )
     seed: int = Field(0, description="seed of the evaluation's samples, apart from training's")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
+    confidence: float = Field(0.95, ge=0.9, lt=1, description="of the intervals")
     scripts: tuple[Script, ...] = Field(
         ("latin",), min_length=1, description="expected; the share of letters in others is reported"
     )

@@ -109,3 +109,17 @@ def test_it_imports_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_reader_has_to_know_stands_in_the_text(command: Command) -> None:
+    evaluation(Path("old"), {f"p{i:02d}": [False, False] for i in range(30)})
+    evaluation(Path("new"), {f"p{i:02d}": [i < 10 or None] for i in range(30)}, num_samples=1)
+    status, out, _ = command("old", "new")
+    assert status == 0 and "n = 10 problems, k = 2 and 1 samples each" in out
+    assert "not judged: 0 samples before, 20 after, so 20 problems are left out" in out
+    assert "verdict: improved" in out  # 10 of 30 still gained
+    status, out, _ = command("old", "new", "old")
+    rows = out.splitlines()
+    assert "  2:1  " in rows[1] and rows[3].startswith("new, old: not judged: 0 samples before")
+    status, _, err = command("old", "new", "--confidence", "0.5")
+    assert status == 2 and "confidence" in err

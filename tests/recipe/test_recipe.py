@@ -221,6 +221,7 @@ def test_unknown_keys_name_the_path_and_the_nearest_key(settings, sentence):
         ({"train": {"num_steps": True}}, r"train: num_steps should not be true or false"),
         ({"evaluate": {"temperature": -1}}, r"evaluate.temperature = -1"),
         ({"evaluate": {"confidence": 1.0}}, r"evaluate.confidence = 1.0"),
+        ({"evaluate": {"confidence": 0.6}}, r"evaluate.confidence = 0.6"),  # a verdict of noise
         ({"rollout": {"top_p": 0}}, r"rollout.top_p = 0"),
         ({"rollout": {"top_k": -1}}, r"rollout.top_k = -1"),
         ({"loss": {"loss_norm": "tokens"}}, r"loss.loss_norm = 'tokens': .*'token'"),
