@@ -227,7 +227,10 @@ def published_text(found: dict[str, Any]) -> str:
     if family["comparisons"]:
         rows.append(f"verdicts: {family['comparisons']} rows as one family, {family['method']}")
     if any(None in one["harness"] for one in judged):
-        rows.append("harness: not told of every row, and then taken to be that of the base")
+        rows.append(
+            "harness: not told of every row, and then taken to be that of the base where both have "
+            "seeds; a single score is then called neither improved nor worse"
+        )
     missing = (f"{one['model']}, no score of {one['base']}" for one in found["base_missing"])
     rows += [f"not judged: {text} in the table" for text in dict.fromkeys(missing)]
     claims = [one for one in judged if one["withheld"] and len(one["reasons"]) > 1]

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit  # scipy.stats takes a second to import
 
 from open_rs.errors import InputError
-from open_rs.evaluate.compare import DIFFERENT, NOISE, verdict_of
+from open_rs.evaluate.compare import DIFFERENT, IMPROVED, NOISE, WORSE, verdict_of
 from open_rs.evaluate.family import METHOD as FAMILY_METHOD
 from open_rs.evaluate.family import holm
 from open_rs.evaluate.scores import Interval, expected_best, wilson
@@ -16,7 +16,11 @@ from open_rs.evaluate.tables import Published, plain
 
 OVER_SEEDS = "samples of the same problems: Welch's t over seeds"
 SINGLE = "problems and samples, as if the two had met different problems: Newcombe's score interval"
-MIXED = "samples of the same problems: at most that of independent tries where one seed was run"
+MIXED = (
+    "samples of the same problems: at most that of independent tries where one seed was run or all "
+    "seeds agree"
+)
+UNTOLD = "harness not told: not comparable"
 
 Row = dict[str, Any]
 
@@ -35,13 +39,14 @@ def judge(
     names. `models` are the only ones to judge. A verdict asks for a Holm-adjusted p below 1 -
     confidence over all rows that are judged; a score chosen as the best of m counts with
     1 - (1 - p)^m. A difference between two harnesses is none between two models: such rows get no
-    other verdict and are not counted in the family.
+    other verdict and are not counted in the family. Where a single score is held against another
+    and a harness is not told, neither `improved` nor `worse` is said: such tables are often put
+    together from several sources.
     """
-    table = {(plain(row.model), row.benchmark): row for row in rows}
     judged, no_base = [], []
     for row in _asked(rows, base, models):
         name = base or row.base or ""
-        against = table.get((plain(name), row.benchmark))
+        against = base_of(row, name, rows)
         if against is None:
             no_base.append({"model": row.model, "benchmark": row.benchmark, "base": name})
         elif plain(name) != plain(row.model):
@@ -58,8 +63,10 @@ def judge(
         one["p_adjusted"] = float(p_value)
         if p_value >= 1 - confidence:
             one["verdict"] = NOISE
+        elif one["verdict"] in (IMPROVED, WORSE) and min(one["seeds"]) == 1:
+            one["verdict"] = UNTOLD if None in one["harness"] else one["verdict"]
     for one in judged:
-        one["withheld"] = one["difference"]["value"] > 0 and one["verdict"] in (NOISE, DIFFERENT)
+        one["withheld"] = one["difference"]["value"] > 0 and one["verdict"] != IMPROVED
         likely = one["p_value"] if one["p_adjusted"] is None else one["p_adjusted"]
         if one["withheld"] and likely >= 1 - confidence:
             among = "" if one["p_adjusted"] is None else f", {likely:.2g} among {len(family)} rows"
@@ -90,6 +97,23 @@ def _asked(rows: Sequence[Published], base: str | None, models: Sequence[str]) -
         if plain(row.model) != plain(base)
         and (plain(row.base) == plain(base) if row.base else table_of(row) not in naming)
     ]
+
+
+def base_of(row: Published, name: str, rows: Sequence[Published]) -> Published | None:
+    """The score of the base `name` on this row's benchmark: that of the same table where it has
+    one. Several that differ are refused, since the lowest would make the best gain.
+    """
+    held = {
+        (one.mean, one.std, one.seeds, table_of(one)): one
+        for one in rows
+        if plain(one.model) == plain(name) and one.benchmark == row.benchmark
+    }
+    same_table = [one for one in held.values() if table_of(one) == table_of(row)]
+    found = same_table or list(held.values())
+    if len(found) > 1:
+        listed = ", ".join(f"{100 * one.mean:g} ({one.where})" for one in found)
+        raise InputError(f"{listed}: {row.benchmark} of {found[0].model} has several; keep one")
+    return found[0] if found else None
 
 
 def table_of(row: Published) -> str:
@@ -135,6 +159,8 @@ def _reasons(row: Published, base: Published, confidence: float, apart: bool) ->
             f"n = 1: one sample for each of {row.problems} problems puts {100 * row.mean:.1f} "
             f"between {100 * one.low:.1f} and {100 * one.high:.1f}"
         )
+    elif not row.std:
+        reasons.append(f"no spread over {row.seeds} seeds: they tell as much as one sample")
     if row.best_of > 1:
         best = expected_best(base.mean, row.problems * row.seeds, row.best_of)
         reasons.append(
@@ -143,6 +169,11 @@ def _reasons(row: Published, base: Published, confidence: float, apart: bool) ->
         )
     if apart:
         reasons.append(f"another harness: the base by {base.harness}, this by {row.harness}")
+    elif min(row.seeds, base.seeds) == 1 and None in (row.harness, base.harness):
+        untold = " and ".join(one.model for one in (base, row) if one.harness is None)
+        reasons.append(
+            f"the harness is not told of {untold}: name it in a column harness or by --facts"
+        )
     return reasons
 
 
@@ -166,20 +197,15 @@ def difference(row: Published, base: Published, confidence: float) -> tuple[Inte
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     half = float(stdtrit(freedom, 0.5 + confidence / 2)) * math.sqrt(variance) + blur
     p_value = float(2 * stdtr(freedom, -size / math.sqrt(variance)))
-    error = OVER_SEEDS if min(row.seeds, base.seeds) > 1 else MIXED
+    error = OVER_SEEDS if row.std and base.std else MIXED
     return Interval(d, d - half, d + half), p_value, error
 
 
 def _seed_error(one: Published) -> tuple[float, float]:
     """(squared error of the mean over seeds, its degrees of freedom)."""
-    if one.std is None:
+    if not one.std:  # seeds that all agree were greedy: they tell as much as one
         return _independent(one), 1e9
-    return _upper_std(one) ** 2 / one.seeds, one.seeds - 1.0
-
-
-def _upper_std(one: Published) -> float:
-    assert one.std is not None
-    return max(one.std + one.rounding / 2, 1e-6)
+    return (one.std + one.rounding / 2) ** 2 / one.seeds, one.seeds - 1.0
 
 
 def _independent(one: Published) -> float:

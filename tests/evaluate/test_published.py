@@ -1,6 +1,7 @@
 """Published scores: reading tables, differences against scipy and a worked example, verdicts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from scipy import stats
 
 from open_rs.errors import InputError
 from open_rs.evaluate.compare import DIFFERENT, IMPROVED, NOISE, WORSE
-from open_rs.evaluate.published import difference, judge, newcombe, over_problems
+from open_rs.evaluate.published import UNTOLD, difference, judge, newcombe, over_problems
 from open_rs.evaluate.tables import (
     Published,
     benchmark_name,
@@ -78,8 +79,19 @@ def test_rounded_figures_are_taken_at_their_worse_end() -> None:
     assert found.value == pytest.approx(0.01)
     half = stats.t.ppf(0.975, 4) * (2 * 0.0015**2 / 3) ** 0.5 + 0.001
     assert found.high - found.value == pytest.approx(half, rel=1e-9)
-    zero = difference(score(0.85, std=0.0, seeds=3), score(0.8, std=0.0, seeds=3), 0.95)
-    assert 0 <= zero[1] < 1e-4  # a spread of exactly 0 divides by nothing
+
+
+def test_seeds_without_a_spread_count_as_one_sample() -> None:
+    # Greedy runs repeat one score: three of them tell as much as one.
+    row, base = score(0.85, std=0.0, seeds=3), score(0.8, std=0.0, seeds=3, model="old")
+    found, p_value, error = difference(row, base, 0.95)
+    # (25.5 + .5) / 31 and (24 + .5) / 31; variances p (1 - p) / 30
+    deviation = sum(p * (1 - p) / 30 for p in (26 / 31, 24.5 / 31)) ** 0.5
+    assert p_value == pytest.approx(2 * stats.norm.sf(0.05 / deviation), rel=1e-6)
+    assert found.low < 0 < found.high and "at most" in error
+    (one,) = judge([base, row], base="old")["rows"]
+    assert one["verdict"] == NOISE
+    assert any("no spread over 3 seeds" in reason for reason in one["reasons"])
 
 
 def test_one_seed_is_judged_by_the_number_of_problems() -> None:
@@ -231,6 +243,33 @@ def test_reasons_come_from_the_facts_of_the_rows() -> None:
     assert any("n = 1" in one for one in found["other"]["reasons"])
     # E of the best of 8 binomial(500, .3): .3 + 1.4236 sqrt(.21 / 500) = 32.9
     assert any("best of 8 scores up to 32.9" in one for one in found["chosen"]["reasons"])
+
+
+def test_single_scores_are_no_gain_where_the_harness_is_not_told() -> None:
+    facts = {"problems": 500, "benchmark": "math500"}
+    old = score(0.3, model="old", base=None, harness="A", **facts)
+    new = score(0.5, model="new", **facts)
+    for before, after in ((old, new), (replace(old, harness=None), replace(new, harness="A"))):
+        (one,) = judge([before, after], base="old")["rows"]
+        assert one["p_adjusted"] < 1e-6 and one["verdict"] == UNTOLD and one["withheld"]
+        assert any("harness is not told of " in reason for reason in one["reasons"])
+    worse = score(0.1, model="new", **facts)
+    assert judge([old, worse], base="old")["rows"][0]["verdict"] == UNTOLD
+    (told,) = judge([old, replace(new, harness="A")], base="old")["rows"]
+    assert told["verdict"] == IMPROVED
+
+
+def test_a_base_with_several_scores_is_refused_unless_one_is_of_the_same_table() -> None:
+    low, high = (
+        score(mean, model="Old", base=None, std=0.01, seeds=3, where=f"t.csv, line {line}")
+        for line, mean in ((2, 0.3), (3, 0.5))
+    )
+    new = score(0.5, std=0.01, seeds=3, model="new")
+    with pytest.raises(InputError, match=r"t.csv, line 2.*t.csv, line 3.*aime24 of Old.*keep one"):
+        judge([low, high, new], base="old")
+    elsewhere = replace(low, where="u.csv, line 2")
+    for rows in ([high, elsewhere, new], [elsewhere, high, new], [high, high, new]):
+        assert judge(rows, base="old")["rows"][-1]["base_score"] == 0.5
 
 
 def test_each_row_against_its_own_base() -> None:
