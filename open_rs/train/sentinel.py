@@ -40,6 +40,7 @@ class Detector:
     cure: str
     log: bool = False  # of a positive series: its logarithm, so that the floor is a relative one
     increments: bool = False  # of a series that grows by nature: its steps
+    span: int = SPAN  # steps over which the mean is forgotten: few follow a quick course
 
     def value(self, row: Mapping[str, float]) -> float | None:
         """The number that is watched; None where the row does not have it."""
@@ -73,6 +74,11 @@ DETECTORS = (
     Detector(
         "reward_drop", "reward/mean", "down", 0.02,
         "the policy earns less than it did", "lower train.learning_rate, or look at the data",
+    ),
+    Detector(
+        "reward_jump", "reward/mean", "up", 0.05,
+        "the reward rises faster than anything is learnt: it pays for something else now",
+        "look at the rollouts that earn most, and at the rewards", span=6,
     ),
     Detector(
         "dead_groups", "groups/unsolved_dead_frac", "up", 0.05,
@@ -111,7 +117,7 @@ DETECTORS = (
         "a lower train.learning_rate or a larger loss.kl_coef", increments=True,
     ),
     Detector(
-        "engine_kl", "policy/engine_kl", "up", 1e-4,
+        "engine_kl", "policy/engine_kl", "up", 2e-6,
         "the sampler's log-probs are not the trainer's: it may hold old weights, or rows are mixed "
         "up", "look at the engine's weight update",
     ),
@@ -176,11 +182,12 @@ class Watch:
         and while the sum is in DOUBT a change of course is not soon taken for the course.
         """
         self.seen += 1
-        rate = max(1 / self.seen, 1 / SPAN) * (0.5 if self.total > DOUBT else 1.0)
+        doubt = 0.5 if self.total > DOUBT else 1.0
+        rate = max(1 / self.seen, 1 / SPAN) * doubt
         off = value - self.mean
         if self.seen > WARM_UP:
             off = max(-CLIP * spread, min(CLIP * spread, off))
-        self.mean += rate * off
+        self.mean += max(1 / self.seen, 1 / self.detector.span) * doubt * off
         self.variance = (1 - rate) * (self.variance + rate * off * off)
 
 

@@ -57,6 +57,16 @@ def test_only_the_named_direction_and_a_quiet_time_after_an_alarm():
     assert steps[0] == 24 and all(b - a >= QUIET for a, b in pairwise(steps))
 
 
+def test_a_short_span_follows_quick_learning_and_sees_a_jump():
+    # 0.1 standard deviations a step: a mean of 30 steps lags by 3 of them, one of 6 steps by 0.6
+    learning = [0.1 * 0.5 * step for step in range(60)]
+    quick = Detector("jump", "x", "up", 0.5, "it jumps", "look", span=6)
+    assert watch_all(Watch(UP), learning) != []
+    assert watch_all(Watch(quick), learning) == []
+    jumped = learning[:40] + [value + 5 for value in learning[40:]]
+    assert watch_all(Watch(quick), jumped) == [43]
+
+
 def test_missing_and_non_finite_values_are_passed_over():
     watch = Watch(UP)
     for step in range(1, 30):
