@@ -94,7 +94,7 @@ def read_published(path: Path) -> list[Published]:
     rounding = 10.0**-decimals / scale
     found = [_published(f"{path}, line {number}", row, scale, rounding) for number, row in rows]
     # A run repeated with the same seed is the same score again, not one more.
-    return list({(row.model, row.benchmark, row.mean, row.seeds): row for row in found}.values())
+    return list({replace(row, where=""): row for row in found}.values())
 
 
 def _read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
@@ -168,6 +168,11 @@ def _published(where: str, row: dict[str, str], scale: float, rounding: float) -
         if "std" not in filled:
             raise InputError(f"{where}: {seeds} seeds and no std; add the standard deviation")
         std = _number(filled["std"], f"{where}, std") / scale
+        if std > math.sqrt(0.5):  # half of them 0 and half 1, of two seeds
+            raise InputError(
+                f"{where}: std {filled['std']} is more than scores of 0 to {scale:g} can have; "
+                "give mean and std on one scale"
+            )
     told = {key: filled.get(key) for key in ("base", "harness")}
     return Published(
         where=where,
@@ -189,20 +194,29 @@ def _lighteval_results(path: Path) -> Iterator[Published]:
     """results_*.json of lighteval: the aggregates of one pass over each task."""
     found = read_json(path)
     try:
-        model, results = found["config_general"]["model_name"], found["results"]
-        tasks = found["config_tasks"]
-    except (KeyError, TypeError):
+        model = found["config_general"]["model_name"]
+        results, tasks = found["results"].items(), dict(found["config_tasks"])
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(
             f"{path}: not a result file of lighteval (config_general, config_tasks and results); "
             "give a table as .csv"
         ) from None
-    for task, scores in results.items():
+    for task, scores in results:
         config = tasks.get(task.rpartition("|")[0]) or tasks.get(task)
         if config is None:  # "all": the mean over tasks
             continue
-        score = next((scores[name] for name in SCORES if name in scores), None)
-        if not isinstance(score, int | float) or not math.isfinite(score):
-            raise InputError(f"{path}: {task} has no score of {', '.join(SCORES)}; give a .csv")
+        held = scores if isinstance(scores, dict) else {}
+        score = next((held[name] for name in SCORES if name in held), None)
+        if not isinstance(score, int | float) or not 0 <= score <= 1:
+            raise InputError(
+                f"{path}: {task} has no score from 0 to 1 named {', '.join(SCORES)}; give a .csv"
+            )
+        problems = config.get("effective_num_docs")
+        if not isinstance(problems, int) or problems < 1:
+            raise InputError(
+                f"{path}: {task}: how many problems it has is not told (effective_num_docs); give "
+                "a .csv"
+            )
         yield Published(
             where=str(path),
             model=str(model),
@@ -210,7 +224,7 @@ def _lighteval_results(path: Path) -> Iterator[Published]:
             mean=float(score),
             std=None,
             seeds=1,
-            problems=int(config["effective_num_docs"]),
+            problems=problems,
             rounding=0.0,
             harness="lighteval",
         )

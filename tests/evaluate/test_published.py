@@ -173,6 +173,18 @@ def test_lighteval_results_are_published_scores(tmp_path: Path) -> None:
         30,
         "lighteval",
     )
+
+    def refused(message: str, **changes: Any) -> None:
+        path.write_text(json.dumps(results | changes))
+        with pytest.raises(InputError, match=message):
+            read_published(path)
+
+    refused("not a result file of lighteval", results=[])
+    refused("not a result file of lighteval", config_general=7)
+    refused("aime24.0: how many problems", config_tasks={"custom|aime24": {"name": "aime24"}})
+    refused("aime24.0 has no score", results={"custom|aime24|0": {"extractive_match": 7.0}})
+    refused("aime24.0 has no score", results={"custom|aime24|0": {"mean": float("nan")}})
+    refused("aime24.0 has no score", results={"custom|aime24|0": None})
     path.write_text("{}")
     with pytest.raises(InputError, match="not a result file of lighteval"):
         read_published(path)
@@ -193,6 +205,10 @@ def test_the_papers_own_result_file(paper: Path) -> None:
         ("model,benchmark,mean\nm,mine,13\n", "how many problems mine has is not known"),
         ("model,benchmark,mean\nm,aime24\n", "line 2: has not as many cells"),
         ("model,benchmark,mean,seeds\nm,aime24,13,3\n", "3 seeds and no std"),
+        (
+            "model,benchmark,mean,seeds,std\nm,aime24,.9,3,.8\n",
+            "std .8 is more than scores of 0 to 1",
+        ),
         ("model,benchmark,mean,seeds\nm,aime24,13,2.5\n", "'2.5' is no count"),
         ("model,benchmark\nm,aime24\n", "no column for the score; name it mean"),
         ("model,mean\nm,13\n", "needs a column benchmark"),
