@@ -226,5 +226,6 @@ def folder_hash(path: str) -> str:
     if not folder.is_dir():
         return path
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")])
-    joined = "\n".join(f"{file.name} {sha256(file)}" for file in files)
+    own = [file for file in files if file.name != "manifest.json"]  # a checkpoint's: it holds times
+    joined = "\n".join(f"{file.name} {sha256(file)}" for file in own)
     return hashlib.sha256(joined.encode()).hexdigest()
