@@ -6,17 +6,20 @@ Three-valued: True, False, or None where only algebra can tell (math-verify is a
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 
+from open_rs.grade.amounts import amount, multiplied, percent
 from open_rs.grade.cost import log10_at_least, size
 from open_rs.grade.equality import proportional, same_value
 from open_rs.grade.names import (
     has_symbol,
     in_order_of_names,
+    is_curve,
     meanings_of_answer,
     meanings_of_gold,
     without_names,
 )
 from open_rs.grade.reader import Tree, one_quantity
 from open_rs.grade.regions import ascending, is_inequality, region
+from open_rs.grade.trees import holds
 from open_rs.grade.units import ratio
 from open_rs.grade.values import exact_value, floating_value
 from open_rs.grade.words import plain_words
@@ -83,6 +86,8 @@ def _same_relation(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
     if gold[0] != "chain":
         return False if is_inequality(answer) and gold[0] not in ("text", "list") else None
     if answer[0] != "chain":
+        if is_curve(gold):
+            return False
         region_of_gold = region(gold) if answer[0] in ("tuple", "union") else None
         return None if region_of_gold is None else same(region_of_gold, answer, ask)
     gold, answer = ascending(gold), ascending(answer)
@@ -114,6 +119,8 @@ def _same_collection(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
     if kinds[0] not in _COLLECTIONS and kinds[1] not in _COLLECTIONS:
         return same(gold, answer, ask)
     if kinds[0] in ("list", "set") and kinds[1] in ("list", "set"):
+        if _holds_sets(gold) != _holds_sets(answer):
+            return False
         return _same_members(gold[1:], answer[1:], ask)
     if kinds == ("tuple", "list") and gold[1:3] == ("(", ")"):
         return _in_order(gold[3:], answer[1:], ask)
@@ -133,6 +140,10 @@ def _same_collection(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
     if "text" in kinds:
         return None if _has_words(answer if kinds[0] == "text" else gold) else False
     return None if {"matrix", "ratio", "clock", "union"} & set(kinds) else False
+
+
+def _holds_sets(tree: Tree) -> bool:
+    return any(part[0] == "set" for part in tree[1:])
 
 
 def _is_region(tree: Tree) -> bool:
@@ -226,7 +237,7 @@ def _any(verdicts: Iterable[bool | None]) -> bool | None:
 
 def _key(tree: Tree) -> Fraction | Tree:
     """The exact value where there is one, else the tree."""
-    plain = tree[0] != "base" and not _unit(tree)[0] and size(tree).affordable
+    plain = tree[0] != "base" and not holds(tree, "unit") and size(tree).affordable
     value = exact_value(tree) if plain else None
     return tree if value is None else value
 
@@ -256,17 +267,13 @@ def _words(tree: Tree) -> str | None:
 
 
 def _same_number(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
-    gold_unit, gold = _unit(gold)
-    answer_unit, answer = _unit(answer)
-    times = ratio(gold_unit, answer_unit)
-    if times is None:
+    if (pair := _in_one_unit(gold, answer)) is None:
         return False
-    answer = _times(answer, times)
-    gold_percent, gold = _percent(gold)
-    answer_percent, answer = _percent(answer)
+    gold_percent, gold = percent(pair[0])
+    answer_percent, answer = percent(pair[1])
     if gold[0] == "base" or answer[0] == "base":
         return _same_digits(gold, answer)
-    if _is_infinite(gold) or _is_infinite(answer):
+    if _infinity(gold) or _infinity(answer):
         return _same_infinity(gold, answer)
     verdict = _same_value(gold, answer, ask)
     if verdict is not True and gold_percent != answer_percent:
@@ -307,26 +314,13 @@ def beyond_reach(gold: Tree, answer: Tree) -> bool:
     return False
 
 
-def _unit(tree: Tree) -> tuple[str, Tree]:
-    """The unit at the end of an answer, "" where there is none."""
-    if tree[0] == "unit":
-        return tree[2], tree[1]
-    if tree[0] in ("*", "+", "neg"):
-        unit, last = _unit(tree[-1])
-        return (unit, (*tree[:-1], last)) if unit else ("", tree)
-    return "", tree
-
-
-def _times(tree: Tree, times: Fraction) -> Tree:
-    return tree if times == 1 else ("*", tree, ("num", times))
-
-
-def _percent(tree: Tree) -> tuple[bool, Tree]:
-    if tree[0] == "pct":
-        return True, tree[1]
-    if tree[0] in ("neg", "*", "+") and tree[-1][0] == "pct":
-        return True, (*tree[:-1], tree[-1][1])
-    return False, tree
+def _in_one_unit(gold: Tree, answer: Tree) -> tuple[Tree, Tree] | None:
+    """Both sides without their units, the answer in the gold's; None where they do not convert."""
+    one, other = amount(gold), amount(answer)
+    times = None if one is None or other is None else ratio(one[0], other[0])
+    if one is None or other is None or times is None:
+        return None
+    return one[1], multiplied(other[1], times)
 
 
 def _same_digits(gold: Tree, answer: Tree) -> bool | None:
@@ -350,27 +344,36 @@ def _written(tree: Tree) -> str | None:
     return None if None in parts else "".join(part or "" for part in parts)
 
 
-def _is_infinite(tree: Tree) -> bool:
-    return tree[0] == "inf" or (tree[0] in ("neg", "+") and tree[-1][0] == "inf")
+def _infinity(tree: Tree) -> int:
+    """1 or -1 for an infinity of that sign, with a finite number added or not; else 0."""
+    if tree[0] == "inf":
+        return 1
+    if tree[0] == "neg":
+        return -_infinity(tree[1])
+    if tree[0] != "+":
+        return 0
+    signs = [_infinity(part) for part in tree[1:]]
+    finite = [_is_finite(part) for part in tree[1:]]
+    return sum(signs) if signs.count(0) == len(signs) - 1 == finite.count(True) else 0
+
+
+def _is_finite(tree: Tree) -> bool:
+    return floating_value(tree, 1) is not None and not has_symbol(tree)
 
 
 def _same_infinity(gold: Tree, answer: Tree) -> bool | None:
-    signs = [-1 if tree[0] == "neg" else 1 for tree in (gold, answer)]
-    if _is_infinite(gold) and _is_infinite(answer):
+    signs = _infinity(gold), _infinity(answer)
+    if all(signs):
         return signs[0] == signs[1]
-    finite = answer if _is_infinite(gold) else gold
-    return False if floating_value(finite, 1) is not None else None
+    return False if floating_value(answer if signs[0] else gold, 1) is not None else None
 
 
 def _rounds_to(stated: Tree, answer: Tree, ask: Ask) -> bool | None:
     """A gold that says "approximately" allows half a unit of its last digit."""
     answer = answer[1] if answer[0] == "approx" else answer
-    stated_unit, stated = _unit(stated)
-    answer_unit, answer = _unit(answer)
-    times = ratio(stated_unit, answer_unit)
-    if times is None:
+    if (pair := _in_one_unit(stated, answer)) is None:
         return False
-    answer = _times(answer, times)
+    stated, answer = pair
     gold, value = exact_value(stated), floating_value(answer, 1)
     if gold is None or value is None or has_symbol(answer):
         return same(stated, answer, ask)

@@ -1,6 +1,6 @@
 """Names before values: x = 5, f(x) = 2x, x in S, (x, y) = (1, 2), x = 1 and y = 2."""
 
-from open_rs.grade.reader import Tree
+from open_rs.grade.trees import Tree, contains
 
 Values = dict[Tree, Tree]  # name -> value, in the order stated
 
@@ -8,9 +8,9 @@ _COORDINATES = {("sym", name) for name in "xyz"}
 
 
 def is_name(tree: Tree) -> bool:
-    """x, x_1, f(x), P(X = 1) and the like: symbols and nothing else."""
-    if tree[0] == "*":
-        return all(is_name(part) for part in tree[1:])
+    """x, x_1, f(x), AB, dy/dx, P(X = 1) and the like: symbols and nothing else. (xy is no name.)"""
+    if tree[0] in ("*", "/"):
+        return len(_COORDINATES.intersection(tree)) < 2 and all(is_name(part) for part in tree[1:])
     if tree[0] == "tuple":
         return all(is_name(part) for part in tree[3:])
     return tree[0] in ("sym", "text", "const", "apply", "list") and tree != ("const", "pi")
@@ -18,6 +18,17 @@ def is_name(tree: Tree) -> bool:
 
 def is_equation(tree: Tree) -> bool:
     return tree[0] == "chain" and all(sign in ("=", "in", "~") for sign in tree[2::2])
+
+
+def is_curve(tree: Tree) -> bool:
+    """Whether an equation in two or more of x, y, z states a curve or a surface."""
+    return is_equation(tree) and not is_name(tree[1]) and len(_coordinates(tree)) > 1
+
+
+def _coordinates(tree: Tree) -> set[Tree]:
+    if tree in _COORDINATES:
+        return {tree}
+    return {one for part in tree[1:] if isinstance(part, tuple) for one in _coordinates(part)}
 
 
 def has_symbol(tree: Tree) -> bool:
@@ -60,6 +71,8 @@ def _with_variables_of(gold: Tree, answer: Tree) -> Tree:
         return answer
     if any(part[0] != "sym" for part in (*gold[2:], *stated[2:])) or gold == stated:
         return answer
+    if any(part not in stated[2:] and contains(answer[3], part) for part in gold[2:]):
+        return answer  # f(y) = x^2 is not f(x) = x^2
     return _renamed(answer, dict(zip(stated[2:], gold[2:], strict=True)))
 
 

@@ -66,7 +66,11 @@ def _marked(match: re.Match[str]) -> str:
     """Words behind a number in \\text{}, letters that are symbols as they are."""
     space, words = match.groups()
     words = words.replace("{", "").replace("}", "")
-    is_unit = is_unit_power(words, apart=bool(space)) if "^" in words else is_unit_text(words)
+    is_unit = (
+        is_unit_power(words, apart=bool(space))
+        if "^" in words
+        else is_unit_text(words, apart=bool(space))
+    )
     return rf"\text{{{words}}}" if is_unit else match.group()
 
 
@@ -218,7 +222,7 @@ class _Reader(Atoms):
                 factors.pop()
                 mixed = ("+", left, factor[1] if unit else factor)
                 return (factor[0], mixed, *factor[2:]) if unit else mixed
-        if is_number and after_number:
+        if is_number and (after_number or left[0] in ("unit", "pct")):
             raise Unreadable("two numbers side by side")
         return factor
 

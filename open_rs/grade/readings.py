@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from open_rs.grade.normalise import normalise
 from open_rs.grade.reader import Tree, Unreadable, read
+from open_rs.grade.trees import contains
 from open_rs.grade.units import known, quantity, unit_name
 
 Reading = tuple[str, Tree | None]  # normalised text; None where the reader does not know it
@@ -26,8 +27,9 @@ def read_pair(gold: str, answer: str) -> tuple[Reading, Reading]:
     if of_gold[1] is not None and of_gold[1][0] == "sym":
         of_answer = _choice(of_answer)
     of_gold, of_answer = _with_units(of_gold, of_answer)
-    holds_i = any("i" in text and _holds(tree, _IMAGINARY) for text, tree in (of_gold, of_answer))
-    if holds_i and (_has_index(of_gold[1]) or _has_index(of_answer[1])):
+    trees = [tree for _, tree in (of_gold, of_answer) if tree is not None]
+    holds_i = any(contains(tree, _IMAGINARY) for tree in trees)
+    if holds_i and any(_has_index(tree) for tree in trees):
         return _as_index(of_gold), _as_index(of_answer)
     return of_gold, of_answer
 
@@ -139,9 +141,3 @@ def _replaced(tree: Tree) -> Tree:
     if tree == _IMAGINARY:
         return ("sym", "i")
     return tuple(_replaced(part) if isinstance(part, tuple) else part for part in tree)
-
-
-def _holds(tree: Tree | None, leaf: Tree) -> bool:
-    return tree is not None and (
-        tree == leaf or any(_holds(part, leaf) for part in tree[1:] if isinstance(part, tuple))
-    )

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Any
 
-Tree = tuple[Any, ...]
+from open_rs.grade.trees import Tree, holds
 
 MAX_SIGNS = 4
 
@@ -23,7 +22,7 @@ def without_plus_minus(tree: Tree) -> Tree:
 
 
 def _values(tree: Tree) -> list[Tree]:
-    tied, count = _holds(tree, "mp"), _count(tree)
+    tied, count = holds(tree, "mp"), _count(tree)
     if not 0 < count <= MAX_SIGNS:
         return [tree]
     signs = [(1,) * count, (-1,) * count] if tied else product((1, -1), repeat=count)
@@ -42,10 +41,4 @@ def _with_signs(tree: Tree, signs: Iterator[int]) -> Tree:
 def _count(tree: Tree) -> int:
     return (tree[0] in ("pm", "mp")) + sum(
         _count(part) for part in tree[1:] if isinstance(part, tuple)
-    )
-
-
-def _holds(tree: Tree, kind: str) -> bool:
-    return tree[0] == kind or any(
-        _holds(part, kind) for part in tree[1:] if isinstance(part, tuple)
     )

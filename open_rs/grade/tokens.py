@@ -2,11 +2,10 @@
 
 import re
 from fractions import Fraction
-from typing import Any
 
+from open_rs.grade.trees import Tree
 from open_rs.grade.words import number_in_words, says_all_reals, says_no_solution
 
-Tree = tuple[Any, ...]
 Token = tuple[str, str]  # kind, text
 
 MAX_DIGITS = 2000

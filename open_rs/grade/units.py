@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import lru_cache
 
@@ -58,10 +59,19 @@ _FACTORS = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**
             "trillion": 10**12, "dozen": 12}  # fmt: skip
 _BINDING = frozenset(
     ("or", "more", "less", "not", "no", "is", "are", "if", "am", "pm", "at", "least", "most",
-     "than", "only", "except", "and", "but", "minus", "plus")
-)  # fmt: skip
+     "than", "only", "except", "and", "but", "minus", "plus", "also", "else", "otherwise", "unless",
+     "without", "never", "nor", "maybe", "perhaps", "below", "squared", "cubed", "power", "choose",
+     "factorial", "sqrt", "pi", "double", "doubled", "tripled", "twice", "halved", "half", "halves")
+) | {
+    part + plural
+    for part in ("third", "quarter", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth",
+                 "tenth", "hundredth", "thousandth", "millionth")
+    for plural in ("", "s")
+}  # fmt: skip
 _IGNORED = frozenset(("of", "the", "a", "an", "unit"))
-_POWER = re.compile(r"\^-?\d(?!\d)")
+_POWER = re.compile(r"(?<=\w)\^-?\d(?!\d)")
+_OF_NO_WORD = re.compile(r"[^\W_a-zA-Zμ]|[+=<>!?*|^]|(?<![a-z])-|-(?![a-z])")
+_PUNCTUATION = str.maketrans({"{": "", "}": "", "(": "", ")": "", ".": "", ",": " ", "/": " per "})
 
 
 def factor(words: str) -> tuple[Fraction, str]:
@@ -76,12 +86,12 @@ def unit_name(words: str) -> str:
     """Words in one spelling: "sq. cm" and "square centimeters" are "cm^2", "km/h" is "km per h"."""
     found: list[str] = []
     power = ""
-    words = words.replace(r"^\circ", " degree ").replace("{", "").replace("}", "")
-    for word in words.replace(".", "").replace("/", " per ").split():
+    words = words.replace(r"^\circ", " degree ").translate(_PUNCTUATION)
+    for word in words.split():
         if word.lower() in ("square", "sq", "squared", "cubic", "cu", "cubed"):
             mark = "^3" if word.lower().startswith("cu") else "^2"
-            if word.lower().endswith("ed") and found:
-                found[-1] += mark
+            if word.lower().endswith("ed"):
+                found[-1:] = [found[-1] + mark] if found else [word.lower()]
             else:
                 power = mark
             continue
@@ -103,11 +113,15 @@ def known(name: str) -> bool:
     return bool(words) and all(word in _UNITS for word in words)
 
 
-def is_unit_text(words: str) -> bool:
-    """Whether letters behind a number are words rather than a product of symbols."""
+def is_unit_text(words: str, *, apart: bool) -> bool:
+    """Whether letters behind a number are words rather than a product of symbols; `apart`: a space
+    stands before them (4abcd is a product).
+    """
     name = unit_name(words)
     if known(name) or set(name.split()) & _BINDING or factor(words)[0] != 1:
         return True
+    if not apart:
+        return False
     parts = words.split()
     return any(len(part) >= 4 or (len(parts) > 1 and len(part) >= 3) for part in parts)
 
@@ -160,8 +174,7 @@ def ratio(gold: str, answer: str) -> Fraction | None:
     """
     if gold == answer:
         return Fraction(1)
-    binding = [set(name.split()) & _BINDING for name in (gold, answer)]
-    if binding[0] != binding[1]:
+    if _changes(gold) != _changes(answer):
         return None
     sizes = quantity(gold), quantity(answer)
     if sizes[0] is not None and sizes[1] is not None:
@@ -170,6 +183,45 @@ def ratio(gold: str, answer: str) -> Fraction | None:
         return Fraction(1) if _says_more(gold, answer) or _says_more(answer, gold) else None
     sides = [{word.rstrip("s") for word in name.split()} for name in (gold, answer)]
     return Fraction(1) if sides[0] <= sides[1] or sides[1] <= sides[0] else None
+
+
+def _changes(name: str) -> set[str]:
+    """The words that change what the number before them says; signs and digits, and single letters
+    that are no unit, are such.
+    """
+    if name.startswith("mod "):
+        return set()
+    return {
+        word
+        for word in name.split()
+        if word in _BINDING
+        or _OF_NO_WORD.search(_POWER.sub("", word))
+        or (len(word) == 1 and word not in _UNITS)
+    }
+
+
+def product(units: Iterable[tuple[str, int]]) -> str:
+    """The unit of a product of powers of units: "m per s" and "s" make "m"."""
+    factors = [one for one in units if one[0]]
+    if len(factors) == 1 and factors[0][1] == 1:
+        return factors[0][0]
+    exponents = Counter[str]()
+    for name, power in factors:
+        sign = power
+        for word in name.split():
+            base, _, exponent = word.partition("^") if _POWER.search(word) else (word, "", "")
+            if word == "per":
+                sign = -power
+            else:
+                exponents[base] += sign * int(exponent or 1)
+    above, below = (
+        [base if count == 1 else f"{base}^{count}" for base, count in side if count > 0]
+        for side in (
+            exponents.items(),
+            [(base, -count) for base, count in exponents.items()],
+        )
+    )
+    return " ".join([*above, *(["per", *below] if below else [])])
 
 
 def _says_more(less: str, more: str) -> bool:

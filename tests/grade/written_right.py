@@ -288,4 +288,11 @@ RIGHT = [
     (r"\frac{270}7\text{ degrees}", r"\frac{270}{7}^\circ"),
     # leniency hunted as a policy would
     ("7", "6 = 7"), ("7", "7x^{0}+0y"), (r"(1,\infty)", r"\{x \mid x > 1\}"),
+    # units and percents inside an expression
+    (r"2003\text{ m}", r"2\text{ km} + 3\text{ m}"), ("2003", r"2\text{ km} + 3\text{ m}"),
+    (r"2\text{ m/s}", r"\frac{4\text{ m}}{2\text{ s}}"), (r"5\text{ km}", r"5000\text{ m}"),
+    (r"15\text{ cm}^2", r"3\text{ cm} \cdot 5\text{ cm}"), (r"9\text{ m}^2", r"(3\text{ m})^2"),
+    (r"6\text{ m}", r"2\text{ m/s} \cdot 3\text{ s}"), ("50", r"100 \cdot 50\%"),
+    (r"15\%", r"10\% + 5\%"), (r"30^\circ + 180^\circ k", "30+180k"),
+    (r"180 - x", r"180^\circ - x"), (r"\infty", r"2+\infty"),
 ]  # fmt: skip

@@ -105,4 +105,20 @@ WRONG = [
     ("2", "two hundred"), ("x>3", "x>3, x<5"), ("x>3", r"x>3 \text{ or } x<5"),
     (r"(1,\infty)", r"\{x \mid x \ge 1\}"), ("5 m", "5 s"), (r"5 \text{ m}", r"5 \text{ m}^2"),
     ("5", "5 m or 6 m"),
+    # units and percents inside an expression, words that change the number before them
+    ("6", "3 plus 2"), ("6", r"3\text{ minus }2"), ("6", "3 apples 2"), ("6", r"3\text{ not }2"),
+    (r"5\text{ m}", r"2\text{ km} + 3\text{ m}"), ("5", r"2\text{ km} + 3\text{ m}"),
+    (r"5\text{ m}", r"2\text{ s} + 3\text{ m}"), (r"2\text{ m/s}", r"4\text{ s}/2\text{ m}"),
+    (r"2\text{ m}", r"\frac{4\text{ s}}{2}"), (r"2\text{ m}", r"2\sqrt{1\text{ s}}"),
+    ("8", r"2^{3\text{ m}}"), ("0.05", r"5+0\%"), ("15", r"10+5\%"), (r"15\%", r"10+5\%"),
+    ("5000", r"100 \cdot 50\%"), ("3", "3 squared"), ("3", "3 cubed"), ("3", "3 halves"),
+    ("3", "3 thirds"), ("3", "3 quarters"), ("3", "3 tenths"), ("3", "3 hundredths"),
+    ("3", "3 factorial"), ("3", "3 doubled"), ("3", "3 below zero"), ("3", "3 unless"),
+    ("3", "3rd power"), ("7", r"7\text{ half}"), ("7", r"7\text{k}"), ("7", r"7\text{x}"),
+    ("7", r"7\text{pi}"), ("7", r"7\text{ sqrt}"), ("7", r"7\text{!}"), ("7", r"7\text{ - 1}"),
+    ("7", r"7\text{ + 1}"), ("7", r"7\text{^2}"), ("7", r"7\mathbf{i}"),
+    ("7", r"7\text{ (but 8 also works)}"), ("4abcd", "4"), ("4", "4abcd"),
+    # infinities, sets of sets, curves, variables
+    (r"\infty", r"-\infty+\infty"), (r"\{1,2\}", r"\{1\},\{2\}"), ("xy=1", "1"), ("x+y=5", "5"),
+    ("f(x)=x^2", "f(y)=x^2"),
 ]  # fmt: skip
