@@ -17,7 +17,7 @@ def refuse_overlap(sets: dict[str, Sequence[Problem]]) -> None:
         if shared:
             other, other_id = seen[normalised(shared[0].problem)]
             raise InputError(
-                f"data.{name}: {len(shared)} of {len(problems)} problems stand in data.{other} too "
+                f"{name}: {len(shared)} of {len(problems)} problems stand in {other} too "
                 f"(such as {shared[0].id!r}, there {other_id!r}); curate with a contamination "
                 "filter, or give sets that are apart"
             )

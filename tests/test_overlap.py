@@ -9,13 +9,15 @@ from open_rs.problems import Problem
 
 def test_sets_that_share_a_problem_are_refused_whatever_its_spelling():
     sets = {
-        "train": [Problem("a", "Compute 7 + 5.", "12"), Problem("b", "Compute 7 - 5.", "2")],
-        "validation": [Problem("c", "Compute 9 - 4.", "5")],
-        "test": [Problem("d", "Compute 1 + 1.", "2"), Problem("e", "  COMPUTE 7+5", "12")],
+        "data.train": [Problem("a", "Compute 7 + 5.", "12"), Problem("b", "Compute 7 - 5.", "2")],
+        "data.validation": [Problem("c", "Compute 9 - 4.", "5")],
+        "data.test": [Problem("d", "Compute 1 + 1.", "2"), Problem("e", "  COMPUTE 7+5", "12")],
     }
     with pytest.raises(InputError, match=r"data.test: 1 of 2 problems stand in data.train too"):
         refuse_overlap(sets)
-    sets["test"].pop()
+    sets["data.test"].pop()
     refuse_overlap(sets)
     with pytest.raises(InputError, match=r"data\.test: 1 of 1 .* data\.validation"):
-        refuse_overlap({"validation": sets["validation"], "test": sets["validation"]})
+        refuse_overlap(
+            {"data.validation": sets["data.validation"], "data.test": sets["data.validation"]}
+        )

@@ -154,6 +154,13 @@ def caveats(comparison: dict[str, Any]) -> list[str]:
             f"[{one['low']:+.3f}, {one['high']:+.3f}], p = {one['p_value']:.2g}, and a verdict has "
             "to bear that"
         )
+    steps = comparison.get("scored_steps", [])
+    if len(steps) > 1:
+        named = ", ".join(map(str, steps))
+        rows.append(
+            f"these problems were scored for the checkpoints of steps {named}: the best of several "
+            "is better by chance alone"
+        )
     if comparison["same_model"]:
         rows.append("both are the same weights: what differs is the draw")
     return rows

@@ -10,13 +10,21 @@ from open_rs.errors import InputError
 from open_rs.evaluate.compare import compare, judge_as_family
 from open_rs.evaluate.records import is_finished, read_summary, total_tokens
 from open_rs.evaluate.run import evaluate_model, hourly_price, validation_settings
-from open_rs.evaluate.scoring import HeldOut, folder_of, open_benchmarks, score, weights_hash
+from open_rs.evaluate.scoring import (
+    HeldOut,
+    folder_of,
+    open_benchmarks,
+    score,
+    scored_steps,
+    weights_hash,
+)
 from open_rs.evaluate.select import select_checkpoint
 from open_rs.evaluate.target import Target
 from open_rs.grade.policy import policy_version
-from open_rs.problems import load_problems
+from open_rs.overlap import refuse_overlap
+from open_rs.problems import Problem, load_problems
 from open_rs.recipe import NativeEngineSpec, Recipe, load_recipe
-from open_rs.rollout.build import evaluation_params, open_sampler
+from open_rs.rollout.build import evaluation_params, open_sampler, training_source
 from open_rs.runs import Ledger, RunFolder, log_event, read_log, write_json
 
 Row = dict[str, Any]
@@ -60,7 +68,8 @@ def evaluate_run(
         comparison = compare(
             folder_of(base, held), folder_of(after, held), recipe.evaluate.confidence
         )
-        found.append(comparison | {"selection": chosen})
+        steps = scored_steps(run, held)
+        found.append(comparison | {"selection": chosen, "scored_steps": steps})
     if len(found) > 1:
         family = judge_as_family(found, recipe.evaluate.confidence)
         found = [{**comparison, "family": family} for comparison in found]
@@ -75,13 +84,31 @@ def comparison_name(held: HeldOut) -> str:
 
 def held_out_sets(run: RunFolder, recipe: Recipe, benchmarks: Sequence[str]) -> list[HeldOut]:
     if benchmarks:
-        return open_benchmarks(benchmarks)
+        sets = open_benchmarks(benchmarks)
+        refuse_seen(run, recipe, sets)
+        return sets
     if recipe.data.test is None:
         raise InputError(
             f"{run.path}: its recipe has no data.test, so there is nothing to compare on; name a "
             "benchmark or a file by --benchmark"
         )
     return [HeldOut("test", load_problems(recipe.data.test), None)]
+
+
+def refuse_seen(run: RunFolder, recipe: Recipe, sets: Sequence[HeldOut]) -> None:
+    """Refuse problems that chose the checkpoint or that it was trained on: they are not held out.
+    Training has refused the same of the recipe's own test set.
+    """
+    seen: dict[str, Sequence[Problem]] = {}
+    if recipe.data.validation is not None:
+        seen["data.validation"] = load_problems(recipe.data.validation)
+    try:
+        seen["data.train"] = load_problems(training_source(recipe, run))
+    except InputError as error:
+        say(f"the training problems cannot be read, so nothing was looked up among them ({error})")
+    for held in sets:
+        for name, problems in seen.items():
+            refuse_overlap({name: problems, held.label: held.problems})
 
 
 def is_done(target: Target, held: HeldOut, folder: Path) -> bool:

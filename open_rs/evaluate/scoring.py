@@ -184,14 +184,19 @@ def uses_file(run: RunFolder) -> Path:
     return run.evaluation("test_uses.jsonl")
 
 
+def scored_steps(run: RunFolder, held: HeldOut) -> list[int]:
+    """The steps whose checkpoints were scored on these problems."""
+    uses = [row for row in read_log(uses_file(run)) if row["problems"] == held.content]
+    return sorted({row["step"] for row in uses} - {0})
+
+
 def remember_use(run: RunFolder, step: int, held: HeldOut, out: Path) -> None:
     """Note the use before it happens; one that goes on or is read again is the same use."""
     if is_finished(out) or (out / JOURNAL).exists():
         return
-    same = [row for row in read_log(uses_file(run)) if row["problems"] == held.content]
-    others = sorted({row["step"] for row in same} - {0, step})
-    if step and others:
-        named = ", ".join(map(str, others))
+    before = scored_steps(run, held)
+    if step and before:
+        named = ", ".join(map(str, before))
         say(
             f"{held.label}: these problems were used before, for the checkpoint of step {named}; "
             "the better of several scores on them is better by chance alone"

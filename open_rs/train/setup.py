@@ -166,7 +166,7 @@ def say_dropped(recipe: Recipe, run: RunFolder, dropped: int, kept: int) -> None
 def load_held_out(recipe: Recipe, train: list[Problem]) -> dict[str, list[Problem]]:
     """The recipe's validation and test sets, which must be apart from `train` and each other."""
     sets = {name: load_problems(source) for name, source in recipe.data.held_out.items()}
-    refuse_overlap({"train": train, **sets})
+    refuse_overlap({"data.train": train} | {f"data.{name}": held for name, held in sets.items()})
     return sets
 
 

@@ -17,7 +17,8 @@ from loopback import Reply, Request, answer, scripted_server
 
 from open_rs import cli
 from open_rs.models import load_model, load_tokenizer, model_path
-from open_rs.recipe import ModelRecipe, Source, recipe_from_dict
+from open_rs.problems import load_problems
+from open_rs.recipe import ModelRecipe, Source, load_recipe, recipe_from_dict
 from open_rs.runs import RunFolder, read_json, read_log, write_json
 from open_rs.tasks import task_rows
 
@@ -400,6 +401,42 @@ def test_another_prompt_than_in_training_is_said(command, run: RunFolder) -> Non
     summary = read_json(run.evaluation("mine-000020") / "summary.json")
     assert summary["training_prompt"] != summary["fingerprint"]["prompt"]
     assert "mine-000020: the prompt was not the one of training" in page(run)
+
+
+def test_what_chose_or_taught_is_not_held_out(command, run: RunFolder) -> None:
+    # The same words as a validation problem, in another file under another id.
+    recipe = load_recipe(run.recipe)
+    assert recipe.data.validation is not None
+    seen = load_problems(recipe.data.validation)[0]
+    row = {"id": "else/0", "problem": f"  {seen.problem.upper()}", "answer": seen.answer}
+    file = benchmark_file(run.path.parent / "mine.jsonl", 2)
+    fresh = file.read_text()
+    file.write_text(fresh + json.dumps(row) + "\n")
+    words = ("evaluate", str(run.path), "--select", "--benchmark", str(file))
+    status, _, err = command(*words)
+    assert status == 2 and "mine: 1 of 3 problems stand in data.validation too" in err
+    assert not run.evaluation("test_uses.jsonl").exists()
+    # A training problem; curated problems are what a run without data.train was trained on.
+    run.curated.mkdir()
+    (run.curated / "problems.jsonl").write_text(fresh.splitlines()[0] + "\n")
+    file.write_text(fresh)
+    status, _, err = command(*words)
+    assert status == 2 and "mine: 1 of 2 problems stand in data.train too" in err
+    shutil.rmtree(run.curated)
+    status, _, err = command(*words)
+    assert status == 0 and "training problems cannot be read" in err
+
+
+def test_scoring_a_checkpoint_anew_is_told(command, run: RunFolder) -> None:
+    file = benchmark_file(run.path.parent / "mine.jsonl", 1)
+    words = ("--benchmark", str(file), "--num-samples", "1")
+    assert command("evaluate", str(run.checkpoint(20)), *words)[0] == 0
+    again = ("--set", "evaluate.seed=5", "--out", str(run.path.parent / "again"))
+    _, _, err = command("evaluate", str(run.checkpoint(20)), *words, *again)
+    assert "mine: these problems were used before, for the checkpoint of step 20" in err
+    status, out, _ = command("evaluate", str(run.path), "--select", *words)
+    assert status == 0
+    assert "these problems were scored for the checkpoints of steps 10, 20: the best of" in out
 
 
 def page(run: RunFolder) -> str:
