@@ -207,10 +207,14 @@ class Atoms:
         return ("^", ("const", "e"), ("*", ("const", "i"), _in_radians(angle)))
 
     def root(self) -> Tree:
+        """The real root: of odd degree, -8 has one."""
         if self.take("["):
             degree = self.sum()
             self.expect("]")
-            return ("call", "root", self.argument(), degree)
+            inside = self.argument()
+            if inside[0] == "neg" and degree[0] == "num" and degree[1] % 2 == 1:
+                return ("neg", ("call", "root", inside[1], degree))
+            return ("call", "root", inside, degree)
         return ("call", "root", self.argument(), ("num", Fraction(2)))
 
     def function(self, name: str) -> Tree:

@@ -10,6 +10,7 @@ from open_rs.grade.amounts import amount, multiplied, percent
 from open_rs.grade.cost import log10_at_least, size
 from open_rs.grade.equality import proportional, same_value
 from open_rs.grade.names import (
+    differently_named,
     has_symbol,
     in_order_of_names,
     is_curve,
@@ -69,7 +70,7 @@ def _rounded(gold: Tree, answer: Tree, ask: Ask) -> list[tuple[Tree, Tree]] | No
     in 2/3 \\approx 0.67; None where none does.
     """
     golds, answers = meanings_of_gold(gold), meanings_of_answer(answer)
-    if golds == [gold] and answers == [answer]:
+    if (golds == [gold] and answers == [answer]) or differently_named(gold, answer):
         return None
     if len(answers) > 1:
         rounds = _rounds_to(answers[1][1], answers[0], ask) is True  # 2 \\approx 3 says 3
@@ -90,6 +91,8 @@ def _same_relation(gold: Tree, answer: Tree, ask: Ask) -> bool | None:
             return False
         region_of_gold = region(gold) if answer[0] in ("tuple", "union") else None
         return None if region_of_gold is None else same(region_of_gold, answer, ask)
+    if differently_named(gold, answer):
+        return False
     gold, answer = ascending(gold), ascending(answer)
     if gold[2::2] == answer[2::2]:
         pairs = zip(gold[1::2], answer[1::2], strict=True)

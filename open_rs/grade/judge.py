@@ -21,6 +21,7 @@ for _module in ("math_verify.parser", "math_verify.grader"):
 # LaTeX alone: the expression target would take the 7 out of "if 7 then 8".
 _TARGETS = (LatexExtractionConfig(boxed_match_priority=0),)
 _DECIMALS = 12  # what is left to math-verify is exact; its own default of 6 would let 0.333333 pass
+_SIGNIFICANT_DIGITS = 60  # and its default of 15 would let 10^20 pass for the root of 10^40 + 1
 
 
 def judge(gold: str, answer: str) -> Outcome:
@@ -65,4 +66,12 @@ def _parsed(text: str) -> list[Any]:
 
 def _verified(gold: list[Any], answer: list[Any]) -> bool:
     """`verify(gold, answer)`, in this order: the comparison is not symmetric."""
-    return bool(verify(gold, answer, float_rounding=_DECIMALS, timeout_seconds=0))
+    return bool(
+        verify(
+            gold,
+            answer,
+            float_rounding=_DECIMALS,
+            numeric_precision=_SIGNIFICANT_DIGITS,
+            timeout_seconds=0,
+        )
+    )

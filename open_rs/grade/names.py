@@ -20,6 +20,16 @@ def is_equation(tree: Tree) -> bool:
     return tree[0] == "chain" and all(sign in ("=", "in", "~") for sign in tree[2::2])
 
 
+def differently_named(gold: Tree, answer: Tree) -> bool:
+    """x = 5 and y = 5."""
+    if not (is_equation(gold) and is_equation(answer)):
+        return False
+    if gold[1] in answer[1:-1:2] or answer[1] in gold[1:-1:2]:
+        return False
+    values = gold[-1], answer[-1]
+    return gold[1][0] == answer[1][0] == "sym" and not any(has_symbol(value) for value in values)
+
+
 def is_curve(tree: Tree) -> bool:
     """Whether an equation in two or more of x, y, z states a curve or a surface."""
     return is_equation(tree) and not is_name(tree[1]) and len(_coordinates(tree)) > 1

@@ -295,4 +295,7 @@ RIGHT = [
     (r"6\text{ m}", r"2\text{ m/s} \cdot 3\text{ s}"), ("50", r"100 \cdot 50\%"),
     (r"15\%", r"10\% + 5\%"), (r"30^\circ + 180^\circ k", "30+180k"),
     (r"180 - x", r"180^\circ - x"), (r"\infty", r"2+\infty"),
+    # odd roots
+    ("-2", r"\sqrt[3]{-8}"), (r"-\sqrt[3]{2}", r"\sqrt[3]{-2}"), ("-3", r"\sqrt[5]{-243}"),
+    (r"x\approx 2.3", "x=2.31"),
 ]  # fmt: skip

@@ -121,4 +121,8 @@ WRONG = [
     # infinities, sets of sets, curves, variables
     (r"\infty", r"-\infty+\infty"), (r"\{1,2\}", r"\{1\},\{2\}"), ("xy=1", "1"), ("x+y=5", "5"),
     ("f(x)=x^2", "f(y)=x^2"),
+    # nearly equal values, other names
+    (r"\sin\pi", "10^{-20}"), ("10^{20}", r"\sqrt{10^{40}+1}"), (r"\sin 1", r"\sin(1+10^{-16})"),
+    (r"\sqrt{2}i", "1.41421356237309504i"), (r"x\approx 2.3", r"y\approx 2.3"),
+    ("2", r"\sqrt[3]{-8}"), ("-2", r"\sqrt[4]{-16}"),
 ]  # fmt: skip
