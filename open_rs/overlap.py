@@ -1,13 +1,13 @@
 """Sets of problems that have to be apart: what was trained on, what chooses, what is scored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from open_rs.errors import InputError
 from open_rs.normalise import normalised
 from open_rs.problems import Problem
 
 
-def refuse_overlap(sets: dict[str, Sequence[Problem]]) -> None:
+def refuse_overlap(sets: Mapping[str, Sequence[Problem]]) -> None:
     """Refuse problems that stand in two of the `sets` (by name), whatever their spelling: a score
     on problems that were trained on, or that chose the checkpoint, is not held out.
     """

@@ -154,6 +154,9 @@ def caveats(comparison: dict[str, Any]) -> list[str]:
             f"[{one['low']:+.3f}, {one['high']:+.3f}], p = {one['p_value']:.2g}, and a verdict has "
             "to bear that"
         )
+    if comparison["untold"]:
+        untold = " and no ".join(comparison["untold"])
+        rows.append(f"taken on trust: the files tell no {untold}, so that is not checked")
     steps = comparison.get("scored_steps", [])
     if len(steps) > 1:
         named = ", ".join(map(str, steps))

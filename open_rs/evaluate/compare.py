@@ -22,6 +22,7 @@ DIFFERENT = "different harness: not comparable"
 # What may differ between two fingerprints: it changes the draw or its precision, not what is
 # measured. Anything else, known to this version or not, moves scores.
 HARMLESS = ("seed", "num_samples", "device", "versions")
+JUDGE = "versions.math-verify"  # a library, but one that decides what is correct
 
 
 class DifferentHarness(InputError):
@@ -118,6 +119,9 @@ def _compared(
         "undecided": undecided,
         "same_model": same_model,
         "different_harness": differing,
+        "untold": [
+            *dict.fromkeys(before.summary.get("untold", []) + after.summary.get("untold", []))
+        ],
         "scores": {"before": tables[0], "after": tables[1]},
     }
 
@@ -171,13 +175,18 @@ def compare_all(
         base, rows = open_evaluation(base_path, metric), []
         for path, names in zip(paths[1:], held[1:], strict=True):
             candidate = open_evaluation(names[name], metric)
-            told = {"candidate": str(path), "benchmark": name or base.summary["name"]}
+            told = {"candidate": str(path), "benchmark": name or benchmark_of(base.summary)}
             rows.append(told | _compared(base, candidate, confidence, allow_different_harness))
         found += rows
         if len(rows) > 1:
             best.append(best_of(base.tally, rows))
     family = judge_as_family(found, confidence)
     return {"base": str(paths[0]), "family": family, "comparisons": found, "best": best}
+
+
+def benchmark_of(summary: dict[str, Any]) -> str:
+    """The benchmark's name; of an evaluation that tells none, its own."""
+    return str((summary["fingerprint"].get("benchmark") or summary)["name"])
 
 
 def judge_as_family(found: Sequence[dict[str, Any]], confidence: float) -> dict[str, Any]:
@@ -289,7 +298,11 @@ def refuse_other_problems(before: Evaluation, after: Evaluation) -> None:
 
 def harness_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Every setting that moves scores and differs, with both values."""
-    keys = sorted(key for key in different_keys(old, new) if key.partition(".")[0] not in HARMLESS)
+    keys = sorted(
+        key
+        for key in different_keys(old, new)
+        if key == JUDGE or key.partition(".")[0] not in HARMLESS
+    )
     return [f"{key} ({_at(old, key)!r} and {_at(new, key)!r})" for key in keys]
 
 

@@ -89,6 +89,7 @@ def _evaluation(
         "num_samples": num_samples,
         "scores": scores_of(rows, num_samples=num_samples, confidence=0.95),
         "mean_tokens": _mean_tokens(samples),
+        "untold": [*([] if facts.get("sampling") else ["sampling settings"]), "model"],
         "fingerprint": {
             "problems": hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16],
             "num_samples": num_samples,

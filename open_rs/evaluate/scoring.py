@@ -45,9 +45,11 @@ class HeldOut:
 def open_benchmark(name: str) -> HeldOut:
     """A benchmark of the table, or a file."""
     label = name if name in BENCHMARKS else Path(name).name.partition(".")[0] or "benchmark"
-    if label.startswith(("test", "validation")):  # a run's own sets bear these names
+    problems = load_benchmark(name)
+    part = label in BENCHMARKS and len(problems) != BENCHMARKS[label].num_problems
+    if part or label.startswith(("test", "validation")):  # a run's own sets bear these names
         label = f"file-{label}"
-    return HeldOut(label, load_benchmark(name), name)
+    return HeldOut(label, problems, name)
 
 
 def open_benchmarks(names: Sequence[str]) -> list[HeldOut]:

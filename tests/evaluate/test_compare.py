@@ -183,6 +183,10 @@ def test_different_problems_are_refused_and_the_first_ten_named(tmp_path: Path) 
         ({"engine": "vllm"}, "engine"),
         ({"dtype": "bfloat16"}, "dtype"),
         ({"benchmark": "aime24"}, r"benchmark \(None and 'aime24'\)"),
+        (
+            {"versions": {"torch": "2.13.0", "math-verify": "9"}},
+            r"versions.math-verify \(None and '9'\)",
+        ),
     ],
 )
 def test_another_harness_is_refused_and_named(
@@ -433,3 +437,11 @@ def test_one_model_measured_twice_has_not_improved(tmp_path: Path) -> None:
     found = compare(*folders)
     assert found["same_model"] and found["verdict"] == NOISE and found["p_value"] < 0.001
     assert not compare(evaluation(tmp_path / "old", {"a": [True]}), tmp_path / "old")["same_model"]
+
+
+def test_a_comparison_bears_the_name_of_its_benchmark(tmp_path: Path) -> None:
+    told = {"benchmark": {"name": "aime24", "version": 1}}
+    paths = [evaluation(tmp_path / name, {"a": [True]}, **told) for name in ("x", "y", "z")]
+    found = compare_all(paths)
+    assert [one["benchmark"] for one in found["comparisons"]] == ["aime24", "aime24"]
+    assert found["best"][0]["benchmark"] == "aime24"

@@ -345,6 +345,13 @@ def test_a_file_does_not_take_the_name_of_a_run_s_own_set(command, run: RunFolde
     assert (run.evaluation("file-validation-000020") / "summary.json").is_file()
 
 
+def test_a_part_of_a_benchmark_does_not_bear_its_name(command, tmp_path: Path) -> None:
+    file = benchmark_file(tmp_path / "aime24.jsonl", 1)
+    assert command("evaluate", "tiny", "--benchmark", str(file), *PLAIN)[0] == 0
+    summary = read_json(Path("evaluations/tiny/file-aime24/summary.json"))
+    assert summary["fingerprint"]["benchmark"] == {"name": "file-aime24", "version": None}
+
+
 # --- a checkpoint, a run -----------------------------------------------------------------------
 
 RECIPE = {

@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 from evaluation_folders import evaluation
 
+from open_rs.commands.compare import comparison_text
 from open_rs.errors import InputError
 from open_rs.evaluate.compare import DifferentHarness, compare
 from open_rs.evaluate.importers import read_evaluation
@@ -159,3 +160,18 @@ def test_what_is_no_file_of_samples(tmp_path: Path) -> None:
         read_evaluation(silent)
     with pytest.raises(InputError, match="holds no samples"):
         read_evaluation(jsonl(tmp_path / "empty.jsonl", []))
+
+
+def test_what_a_file_does_not_tell_is_told(tmp_path: Path) -> None:
+    details = [
+        parquet(tmp_path / f"{name}.parquet", [detail(i, float(i < right)) for i in range(30)])
+        for name, right in (("old", 3), ("new", 13))
+    ]
+    found = compare(*details)
+    assert found["verdict"] == "improved"
+    assert found["untold"] == ["sampling settings", "model"]
+    assert "taken on trust: the files tell no sampling settings and no model" in comparison_text(
+        found
+    )
+    logs = [jsonl(tmp_path / f"{name}.jsonl", [logged(i, 1.0) for i in range(3)]) for name in "ab"]
+    assert compare(*logs)["untold"] == ["model"]
