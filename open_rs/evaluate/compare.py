@@ -90,7 +90,7 @@ def _compared(
     correct, decided = correct[:, paired], decided[:, paired]
     means = correct / decided
     num_samples = min(one.summary["num_samples"] for one in (before, after))
-    found = paired_differences(means[1] - means[0], num_samples, confidence)
+    found = paired_differences(means[1] - means[0], drawn_samples(before, after), confidence)
     tables = [
         score_table(c, m, num_samples=one.summary["num_samples"], confidence=confidence)
         for c, m, one in zip(correct, decided, (before, after), strict=True)
@@ -126,6 +126,15 @@ def _compared(
     }
 
 
+def drawn_samples(before: Evaluation, after: Evaluation) -> int:
+    """The number of samples a problem that tell something: that of the side with fewer, and 1 where
+    those of every problem agree on both sides, as greedy ones do.
+    """
+    sides = (before.tally, after.tally)
+    spread = any(((one.correct > 0) & (one.correct < one.decided)).any() for one in sides)
+    return min(one.summary["num_samples"] for one in (before, after)) if spread else 1
+
+
 def with_undecided(
     before: Evaluation, after: Evaluation, found: Paired, confidence: float
 ) -> dict[str, Any]:
@@ -146,7 +155,7 @@ def with_undecided(
             (before, after), as_right, missing, samples, strict=True
         )
     )
-    least = paired_differences(new - old, min(samples), confidence)
+    least = paired_differences(new - old, drawn_samples(before, after), confidence)
     reversed_sign = float(least.value) * float(found.value) <= 0
     p_value = 1.0 if reversed_sign else max(float(least.p_value), float(found.p_value))
     return {**told, "low": float(least.low), "high": float(least.high), "p_value": p_value}

@@ -9,6 +9,7 @@ fingerprint says which one it was.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,10 @@ LM_HARNESS = "lm-evaluation-harness"
 
 # In order of preference where a file holds several.
 METRICS = ("extractive_match", "exact_match", "pass@1", "math_pass@1", "acc")
+
+
+# maj@8, pass@4, math_pass@8:8_samples, pass@k:k=16&n=16; not pass@1, pass@1:4_samples, pass@k:k=1
+NO_MEAN = re.compile(r"maj@|pass@(k:k=)?(?!1(\D|$))\d")
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,16 @@ def _records(where: str, one: Sampled, score: float) -> list[Row]:
 
 
 def _metric_name(path: Path, samples: Sequence[Sampled], wanted: str | None) -> str:
+    name = _named_metric(path, samples, wanted)
+    if NO_MEAN.search(name):
+        raise InputError(
+            f"{path}: {name} is no mean over samples, so it does not tell how many of them are "
+            "right; name another --metric, such as pass@1"
+        )
+    return name
+
+
+def _named_metric(path: Path, samples: Sequence[Sampled], wanted: str | None) -> str:
     known = sorted({name for one in samples for name in one.scores})
     if wanted is not None:
         name = wanted.partition(",")[0]

@@ -445,3 +445,17 @@ def test_a_comparison_bears_the_name_of_its_benchmark(tmp_path: Path) -> None:
     found = compare_all(paths)
     assert [one["benchmark"] for one in found["comparisons"]] == ["aime24", "aime24"]
     assert found["best"][0]["benchmark"] == "aime24"
+
+
+def test_samples_that_all_agree_count_as_one(tmp_path: Path) -> None:
+    # Greedy: 16 times the same. 4 of 30 gained is no improvement, as with one sample each.
+    old = {f"p{i:02d}": [False] * 16 for i in range(30)}
+    new = {name: [number < 4] * 16 for number, name in enumerate(old)}
+    once = {name: samples[:1] for name, samples in new.items()}
+    base = evaluation(tmp_path / "old", old)
+    found = compare(base, evaluation(tmp_path / "new", new))
+    single = compare(base, evaluation(tmp_path / "once", once, num_samples=1))
+    assert found["verdict"] == NOISE and found["p_value"] == single["p_value"] > 0.05
+    # One sample of 480 that differs from the others of its problem shows that they are drawn.
+    new["p29"] = [True] + [False] * 15
+    assert compare(base, evaluation(tmp_path / "drawn", new))["p_value"] < 0.05

@@ -175,3 +175,17 @@ def test_what_a_file_does_not_tell_is_told(tmp_path: Path) -> None:
     )
     logs = [jsonl(tmp_path / f"{name}.jsonl", [logged(i, 1.0) for i in range(3)]) for name in "ab"]
     assert compare(*logs)["untold"] == ["model"]
+
+
+@pytest.mark.parametrize("name", ["pass@4", "pass@k:k=16&n=16", "maj@8", "math_pass@8:8_samples"])
+def test_a_metric_that_is_no_mean_over_samples_is_refused(tmp_path: Path, name: str) -> None:
+    rows = [detail(i, 1.0, texts=4) | {"metric": {name: 1.0}} for i in range(3)]
+    with pytest.raises(InputError, match="no mean over samples"):
+        read_evaluation(parquet(tmp_path / "d.parquet", rows))
+
+
+@pytest.mark.parametrize("name", ["pass@1:4_samples", "math_pass@1:16_samples", "pass@k:k=1&n=16"])
+def test_pass_at_1_is_a_mean_over_samples(tmp_path: Path, name: str) -> None:
+    rows = [detail(i, 1.0, texts=4) | {"metric": {name: 0.5}} for i in range(3)]
+    summary, _ = read_evaluation(parquet(tmp_path / "d.parquet", rows))
+    assert summary["scores"]["pass@1"]["value"] == 0.5
