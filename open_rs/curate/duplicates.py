@@ -5,8 +5,9 @@ then the first. Where their golds differ none is, unless the recipe says so.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from open_rs.curate.signatures import bands, feature_hashes, minhash, numbers_keys
 from open_rs.curate.similarity import Wording, answers_agree, likeness, same_answer, wording
-from open_rs.curate.stages import Drop, Fetch, Note, Verdict
+from open_rs.curate.stages import Drop, Fetch, Note, Verdict, short
 from open_rs.normalise import normalised
 from open_rs.problems import Problem
 from open_rs.recipe import ExactDuplicatesFilter, NearDuplicatesFilter
@@ -23,9 +24,12 @@ from open_rs.recipe import ExactDuplicatesFilter, NearDuplicatesFilter
 NUM_BANDS, BAND_WIDTH = 32, 4  # 128 hashes: 95 % of pairs with a Jaccard index of 0.55 meet
 TEXT_WORDS = 4  # the columns of `text_and_bands` that hold the 128 bits of the text
 NEIGHBOURS = 16  # a row is compared with so many of those that share the key of a band
-ROWS_AT_ONCE = 4096  # fetched together
-PAIRS_AT_ONCE = 16384
+ROWS_AT_ONCE = 65536  # fetched together, for which every chunk may have to be read
+WORDINGS_HELD = 16384
 NOTED_SIMILARITY = 0.8  # rows so alike are noted where their golds differ
+SHOWN_GOLDS = 5  # in a detail
+CONFLICT = "duplicates with different answers"
+LIKE = "like another row, with another answer"
 
 
 def text_hashes(
@@ -41,8 +45,7 @@ def exact_duplicates(
     hashes: NDArray[np.uint32], fetch: Fetch, spec: ExactDuplicatesFilter
 ) -> list[Verdict]:
     """Of the rows with the same normalised text keeps the best."""
-    same, _ = same_texts(hashes)
-    return verdicts_of(len(hashes), clusters(len(hashes), same), fetch, spec)
+    return decided(same_texts(hashes), np.empty((0, 2), np.int64), fetch, spec)
 
 
 def text_and_bands(
@@ -70,26 +73,15 @@ def near_duplicates(
     known) and their wordings at least `spec.similarity` alike; with other golds only from
     `spec.conflict_similarity` on. Clusters are what such pairs connect.
     """
-    count = len(features)
-    same, firsts = same_texts(features[:, :TEXT_WORDS])
-    candidates = firsts[candidate_pairs(features[firsts])]
-    like = list(compared(candidates, fetch, spec))
-    one_problem = np.array([one.rows for one in like if one.one_problem], np.int64).reshape(-1, 2)
-    edges = np.concatenate([same, one_problem])
-    verdicts = verdicts_of(count, clusters(count, edges), fetch, spec)
-    for pair in like:
-        for row, note in zip(pair.rows, pair.notes, strict=True):
-            if not pair.one_problem and verdicts[row] is None:
-                verdicts[row] = note
-    return verdicts
+    texts = same_texts(features[:, :TEXT_WORDS])
+    firsts = np.unique(texts)
+    return decided(texts, firsts[candidate_pairs(features[firsts])], fetch, spec)
 
 
-def same_texts(hashes: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(pairs [n, 2] of the first row with a text and another one, the first row of each text)."""
+def same_texts(hashes: NDArray[np.uint32]) -> NDArray[np.int64]:  # [rows]
+    """The first row with the text of each row."""
     _, first, text = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
-    first_of_row = first[text.reshape(-1)]
-    others = np.flatnonzero(first_of_row != np.arange(len(hashes)))
-    return np.stack([first_of_row[others], others], axis=1), np.sort(first)
+    return first[text.reshape(-1)]
 
 
 def candidate_pairs(features: NDArray[np.uint32]) -> NDArray[np.int64]:
@@ -116,133 +108,168 @@ def candidate_pairs(features: NDArray[np.uint32]) -> NDArray[np.int64]:
     return np.stack(np.divmod(pairs, max(count, 1)), axis=1)
 
 
-@dataclass(frozen=True)
-class Likeness:
-    """Two rows with the same numbers and like wordings; `notes` for each if they are two problems
-    whose golds differ.
-    """
-
-    rows: tuple[int, int]
-    one_problem: bool
-    notes: tuple[Note | None, Note | None] = (None, None)
-
-
-def compared(
-    pairs: NDArray[np.int64], fetch: Fetch, spec: NearDuplicatesFilter
-) -> Iterator[Likeness]:
-    """The pairs of rows that are alike, by their texts."""
-    for start in range(0, len(pairs), PAIRS_AT_ONCE):
-        chunk = pairs[start : start + PAIRS_AT_ONCE]
-        read: dict[int, tuple[Problem, Wording]] = {}
-        needed = np.unique(chunk)
-        for rows in (
-            needed[at : at + ROWS_AT_ONCE].tolist() for at in range(0, len(needed), ROWS_AT_ONCE)
-        ):
-            read |= {
-                row: (problem, wording(problem.problem))
-                for row, problem in zip(rows, fetch(rows), strict=True)
-            }
-        for one, other in chunk.tolist():
-            likeness = _likeness((one, other), read[one], read[other], spec)
-            if likeness is not None:
-                yield likeness
-
-
-def _likeness(
-    rows: tuple[int, int],
-    one: tuple[Problem, Wording],
-    other: tuple[Problem, Wording],
-    spec: NearDuplicatesFilter,
-) -> Likeness | None:
-    (problem, words), (second, second_words) = one, other
-    if words.numbers != second_words.numbers:
-        return None
-    alike = likeness(words, second_words)
-    if alike < spec.similarity:
-        return None
-    if answers_agree(problem.answer, second.answer):
-        return Likeness(rows, True)
-    if alike >= spec.conflict_similarity and words.values == second_words.values:
-        return Likeness(rows, True)
-    if alike < NOTED_SIMILARITY:
-        return None
-    reason = "like another row, with another answer"
-    return Likeness(
-        rows,
-        False,
-        (
-            Note(reason, f"{second.id}, similarity {alike:.2f}"),
-            Note(reason, f"{problem.id}, similarity {alike:.2f}"),
-        ),
-    )
-
-
-def clusters(count: int, edges: NDArray[np.int64]) -> list[list[int]]:
-    """The sets of two and more of `count` rows that `edges` [n, 2] connect, each in row order."""
-    graph = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), (count, count))
-    _, labels = connected_components(graph, directed=False)
-    members = np.unique(edges)  # all others stand alone
-    order = members[np.argsort(labels[members], kind="stable")]
-    cuts = np.flatnonzero(np.diff(labels[order])) + 1
-    return [one.tolist() for one in np.split(order, cuts) if len(one)]
-
-
-def verdicts_of(
-    count: int,
-    found: list[list[int]],
+def decided(
+    texts: NDArray[np.int64],
+    pairs: NDArray[np.int64],
     fetch: Fetch,
     spec: ExactDuplicatesFilter | NearDuplicatesFilter,
 ) -> list[Verdict]:
-    """The verdicts on all rows, where each of the clusters `found` is one problem."""
-    verdicts: list[Verdict] = [None] * count
-    for batch in _batches(found):
-        rows = sorted(row for cluster in batch for row in cluster)
+    """The verdicts on all rows. texts [rows]: the first row with the text of each; pairs [n, 2]:
+    such first rows to be compared, in rising order.
+
+    Each row is read once. Two rows that others have joined already are not compared, as nothing
+    could part them: a cluster of n rows takes some n comparisons, not n^2.
+    """
+    verdicts: list[Verdict] = [None] * len(texts)
+    for batch in _batches(components(texts, pairs)):
+        rows = sorted(row for one in batch for row in one.texts)
         problems = dict(zip(rows, fetch(rows), strict=True))
-        for cluster in batch:
-            members = [problems[row] for row in cluster]
-            for row, verdict in zip(cluster, _cluster_verdicts(members, spec), strict=True):
+        for one in batch:
+            for row, verdict in _component_verdicts(one, problems, spec).items():
                 verdicts[row] = verdict
     return verdicts
 
 
-def _batches(found: list[list[int]]) -> Iterator[list[list[int]]]:
-    """Clusters of some ROWS_AT_ONCE rows together."""
-    batch: list[list[int]] = []
-    for cluster in found:
-        batch.append(cluster)
-        if sum(map(len, batch)) >= ROWS_AT_ONCE:
+@dataclass(frozen=True)
+class Component:
+    """Rows that copies of a text and pairs to compare connect: every cluster is inside of one."""
+
+    texts: dict[int, int]  # of each row, in rising order, the first row with its text
+    pairs: list[list[int]]
+
+
+def components(texts: NDArray[np.int64], pairs: NDArray[np.int64]) -> Iterator[Component]:
+    """Those of two and more rows, from `texts` [rows] and `pairs` [n, 2] as in `decided`."""
+    count = len(texts)
+    edges = np.concatenate([np.stack([texts, np.arange(count)], axis=1), pairs])
+    graph = coo_array((np.ones(len(edges), bool), (edges[:, 0], edges[:, 1])), (count, count))
+    number, labels = connected_components(graph, directed=False)
+    of_pairs = labels[pairs[:, 0]]
+    rows, pairs = np.argsort(labels, kind="stable"), pairs[np.argsort(of_pairs, kind="stable")]
+    sizes = np.bincount(labels, minlength=number)
+    row_ends = np.cumsum(sizes)
+    pair_ends = np.cumsum(np.bincount(of_pairs, minlength=number))
+    for label in np.flatnonzero(sizes > 1).tolist():
+        members = rows[row_ends[label] - sizes[label] : row_ends[label]]
+        first_pair = pair_ends[label - 1] if label else 0
+        yield Component(
+            dict(zip(members.tolist(), texts[members].tolist(), strict=True)),
+            pairs[first_pair : pair_ends[label]].tolist(),
+        )
+
+
+def _batches(found: Iterable[Component]) -> Iterator[list[Component]]:
+    """Components of some ROWS_AT_ONCE rows together."""
+    batch: list[Component] = []
+    rows = 0
+    for one in found:
+        batch.append(one)
+        rows += len(one.texts)
+        if rows >= ROWS_AT_ONCE:
             yield batch
-            batch = []
+            batch, rows = [], 0
     if batch:
         yield batch
 
 
+def _component_verdicts(
+    component: Component,
+    problems: Mapping[int, Problem],
+    spec: ExactDuplicatesFilter | NearDuplicatesFilter,
+) -> dict[int, Verdict]:
+    """The verdict on each row: a copy of the best of its cluster, or, if it stays, what is noted of
+    the first row of another cluster that is like it.
+    """
+    words = lru_cache(WORDINGS_HELD)(lambda row: wording(problems[row].problem))
+    joined = Joined(component.texts)
+    like: list[tuple[int, int, float]] = []
+    for one, other in component.pairs:
+        assert isinstance(spec, NearDuplicatesFilter)
+        if joined.root(one) == joined.root(other) or words(one).numbers != words(other).numbers:
+            continue
+        alike = likeness(words(one), words(other))
+        if alike < spec.similarity:
+            continue
+        agree = answers_agree(problems[one].answer, problems[other].answer)
+        same_values = words(one).values == words(other).values
+        if agree or (alike >= spec.conflict_similarity and same_values):
+            joined.join(one, other)
+        elif alike >= NOTED_SIMILARITY:
+            like.append((one, other, alike))
+    verdicts: dict[int, Verdict] = {}
+    for cluster in joined.sets():
+        verdicts |= _cluster_verdicts(cluster, component.texts, problems, words, spec)
+    for one, other, alike in like:
+        for row, second in ((one, other), (other, one)):
+            if verdicts[row] is None:  # so the other row is of another cluster
+                verdicts[row] = Note(LIKE, f"{problems[second].id}, similarity {alike:.2f}")
+    return verdicts
+
+
+class Joined:
+    """Disjoint sets of rows, each with its smallest row as its root."""
+
+    def __init__(self, parents: Mapping[int, int]) -> None:
+        """Of each row one of its set that is not larger, or itself."""
+        self._parents = dict(parents)
+
+    def root(self, row: int) -> int:
+        parents = self._parents
+        while parents[row] != row:
+            parents[row] = parents[parents[row]]
+            row = parents[row]
+        return row
+
+    def join(self, one: int, other: int) -> None:
+        smaller, larger = sorted((self.root(one), self.root(other)))
+        self._parents[larger] = smaller
+
+    def sets(self) -> list[list[int]]:
+        """Each in the order of the rows."""
+        sets: dict[int, list[int]] = {}
+        for row in self._parents:
+            sets.setdefault(self.root(row), []).append(row)
+        return list(sets.values())
+
+
 def _cluster_verdicts(
-    members: list[Problem], spec: ExactDuplicatesFilter | NearDuplicatesFilter
-) -> list[Verdict]:
-    golds = different_golds(one.answer for one in members)
+    cluster: list[int],
+    texts: Mapping[int, int],
+    problems: Mapping[int, Problem],
+    words: Callable[[int], Wording],
+    spec: ExactDuplicatesFilter | NearDuplicatesFilter,
+) -> dict[int, Verdict]:
+    golds = different_golds(problems[row].answer for row in cluster)
+    detail = " / ".join(repr(short(gold)) for gold in golds[:SHOWN_GOLDS])
+    detail += " / ..." if len(golds) > SHOWN_GOLDS else ""
     if len(golds) > 1 and spec.conflicts == "drop":
-        return [Drop("duplicates with different answers", " / ".join(map(repr, golds)))] * len(
-            members
-        )
-    best = max(members, key=lambda one: (bool(one.solution.strip()), len(one.solution)))
-    words = wording(best.problem)
-    return [None if one is best else Drop(*_copy_of(best, words, one)) for one in members]
+        return dict.fromkeys(cluster, Drop(CONFLICT, detail))
+    best = max(cluster, key=lambda row: _worth(problems[row]))
+    verdicts: dict[int, Verdict] = {}
+    for row in cluster:
+        if row == best:
+            verdicts[row] = Note(CONFLICT, detail) if len(golds) > 1 else None
+        elif texts[row] == texts[best]:
+            verdicts[row] = Drop("duplicate", f"of {problems[best].id}")
+        else:
+            alike = likeness(words(texts[best]), words(texts[row]))
+            detail_of_copy = f"of {problems[best].id}, similarity {alike:.2f}"
+            verdicts[row] = Drop("near duplicate", detail_of_copy)
+    return verdicts
 
 
-def _copy_of(best: Problem, words: Wording, copy: Problem) -> tuple[str, str]:
-    """Reason and detail of a copy of `best`, whose wording is `words`."""
-    its_words = wording(copy.problem)
-    if its_words.text == words.text:
-        return "duplicate", f"of {best.id}"
-    alike = likeness(words, its_words)
-    return "near duplicate", f"of {best.id}, similarity {alike:.2f}"
+def _worth(problem: Problem) -> tuple[bool, int]:
+    return bool(problem.solution.strip()), len(problem.solution)
 
 
 def different_golds(golds: Iterable[str]) -> list[str]:
-    """The golds that differ, each as it is first written; a missing one differs from none."""
+    """The golds that differ, each as it is first written, up to one more than are shown; a missing
+    one differs from none.
+    """
     known: list[str] = []
-    for gold in golds:
+    for gold in dict.fromkeys(golds):
+        if len(known) > SHOWN_GOLDS:
+            break
         if gold.strip() and not any(same_answer(one, gold) for one in known):
             known.append(gold)
     return known

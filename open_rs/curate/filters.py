@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from open_rs.curate.inputs import function_hash
-from open_rs.curate.stages import Drop, Row, Setting, Verdict
+from open_rs.curate.stages import Drop, Row, Setting, Verdict, short
 from open_rs.errors import InputError
 from open_rs.grade import Grade, Grader
 from open_rs.grade.extract import last_boxed
@@ -41,7 +41,6 @@ GOLD_REASONS = {
     "timeout": "grading the gold against itself took too long",
     "error": "grading the gold against itself failed",
 }
-SHOWN_CHARACTERS = 60  # of a gold, in a detail
 CheckGold = Callable[[str], Grade]
 
 
@@ -60,9 +59,7 @@ def gold(problems: Sequence[Problem], spec: GoldFilter, check_gold: CheckGold) -
             grades[answer] = check_gold(answer)
         if grades[answer].correct:
             return None
-        long = len(answer) > SHOWN_CHARACTERS
-        shown = answer[:SHOWN_CHARACTERS] + "..." if long else answer
-        return Drop(GOLD_REASONS[grades[answer].outcome], shown)
+        return Drop(GOLD_REASONS[grades[answer].outcome], short(answer))
 
     return [verdict(problem) for problem in problems]
 

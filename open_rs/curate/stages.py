@@ -56,6 +56,12 @@ class Note:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
+def short(text: str, characters: int = 60) -> str:
+    """`text` on one line for a detail, cut where it is longer."""
+    plain = " ".join(text.split())
+    return plain if len(plain) <= characters else plain[:characters] + "..."
+
+
 Verdict = Drop | Note | None
 Judge = Callable[[Sequence[Problem]], "list[Verdict]"]
 Features = Any  # a row a problem: an array, or a list of JSON values (tuples come back as lists)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from open_rs.curate.stages import Drop, Setting, Verdict
+from open_rs.curate.stages import Drop, Setting, Verdict, short
 from open_rs.errors import InputError
 from open_rs.problems import Problem
 from open_rs.recipe import LanguageFilter, LengthFilter, MultiPartFilter, ProofFilter
@@ -99,11 +99,11 @@ def _two_questions(plain: str) -> str | None:
     sentences = [one.strip() for one in SENTENCE.findall(plain) if one.strip(" .?!\n")]
     for one, other in pairwise(sentences):
         if QUESTION.search(one) and QUESTION.search(other) and not AGAIN.match(other):
-            return _short(other)
+            return short(other)
     for one in sentences:
         double = TWO_IN_ONE.search(one) if _asks(one) else None
         if double is not None:
-            return _short(double.group())
+            return short(double.group())
     return None
 
 
@@ -115,7 +115,7 @@ def proof(problems: Sequence[Problem], spec: ProofFilter) -> list[Verdict]:
         asked = PROVE.search(plain)
         if asked is None or any(map(_asks_for_an_answer, SENTENCE.findall(plain))):
             return None
-        return Drop("asks for a proof", _short(plain[asked.start() :].lstrip(" .:;!?,\n")))
+        return Drop("asks for a proof", short(plain[asked.start() :].lstrip(" .:;!?,\n")))
 
     return [verdict(problem) for problem in problems]
 
@@ -135,11 +135,6 @@ def _sign(match: re.Match[str]) -> str:
     """A formula as X, with the full stop or question mark that ends its sentence."""
     last = re.search(r"([.?!])\s*(?:\$+|\\\]|\\\))$", match.group())
     return "X" + (last[1] if last else "")
-
-
-def _short(text: str, characters: int = 60) -> str:
-    plain = " ".join(text.split())
-    return plain if len(plain) <= characters else plain[:characters] + "..."
 
 
 LanguageOf = Callable[[str], str]  # ISO 639 code of a text, or UNDECIDED

@@ -9,6 +9,7 @@ from curation_stand_ins import problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from open_rs.curate import duplicates
 from open_rs.curate.duplicates import (
     candidate_pairs,
     exact_duplicates,
@@ -16,7 +17,7 @@ from open_rs.curate.duplicates import (
     text_and_bands,
     text_hashes,
 )
-from open_rs.curate.similarity import similarity, wording
+from open_rs.curate.similarity import answers_agree, likeness, similarity, wording
 from open_rs.curate.stages import Drop, Note
 from open_rs.errors import InputError
 from open_rs.recipe import ExactDuplicatesFilter, NearDuplicatesFilter, recipe_from_dict
@@ -95,7 +96,8 @@ def test_the_row_with_the_longest_solution_stays(find):
 @pytest.mark.parametrize("find", [exact, near])
 def test_a_recipe_can_keep_the_best_of_a_conflict(find):
     rows = [problem("a", "Compute 1 + 1.", "2"), problem("b", "Compute 1 + 1.", "3")]
-    assert find(rows, conflicts="keep_best") == [None, Drop("duplicate", "of a")]
+    conflict = Note("duplicates with different answers", "'2' / '3'")
+    assert find(rows, conflicts="keep_best") == [conflict, Drop("duplicate", "of a")]
     assert all(one.reason == "duplicates with different answers" for one in find(rows))
 
 
@@ -171,6 +173,7 @@ def test_the_order_of_the_rows_decides_between_equally_good_ones_alone(order):
     assert kept == {"b", "g", first}
 
 
+TRIANGLE = "In triangle ABC with AB = 13 find the length of the side AD"
 WORDS = ["the", "sum", "product", "of", "numbers", "angle", "side", "circle", "ratio", "price"]
 
 
@@ -208,6 +211,117 @@ def test_many_copies_of_one_problem_meet_in_one_cluster():
         words[rng.choice((1, 3, 5, 8, 13))] = rng.choice(filler)
         rows.append(problem(str(number), " ".join(words), "12"))
     assert sum(verdict is None for verdict in near(rows)) == 1
+
+
+def plain_near(problems, spec):
+    """near_duplicates with every candidate pair compared, one after the other."""
+    features = text_and_bands(problems, spec)
+    words = [wording(one.problem) for one in problems]
+    count = range(len(problems))
+    same = [pair for pair in itertools.combinations(count, 2) if same_text(words, pair)]
+    firsts = [row for row in count if not any(other == row for _, other in same)]
+    edges, like = list(same), []
+    for first, second in candidate_pairs(features[firsts]):
+        one, other = firsts[first], firsts[second]
+        alike = likeness(words[one], words[other])
+        if words[one].numbers != words[other].numbers or alike < spec.similarity:
+            continue
+        conflict = alike >= spec.conflict_similarity and words[one].values == words[other].values
+        if answers_agree(problems[one].answer, problems[other].answer) or conflict:
+            edges.append((one, other))
+        elif alike >= 0.8:
+            like.append((one, other, alike))
+    label = list(count)
+    for _ in count:  # spreads the smallest row of a cluster over it
+        for one, other in edges:
+            label[one] = label[other] = min(label[one], label[other])
+    fates = [None] * len(problems)
+    for root in set(label):
+        cluster = [row for row in count if label[row] == root]
+        golds = {problems[row].answer for row in cluster} - {""}
+        best = max(cluster, key=lambda row: len(problems[row].solution))
+        for row in cluster:
+            if len(golds) > 1 and spec.conflicts == "drop":
+                fates[row] = "conflict"
+            elif row != best:
+                fates[row] = f"of {problems[best].id}"
+            elif len(golds) > 1:
+                fates[row] = "noted conflict"
+    for one, other, alike in like:
+        for row, second in ((one, other), (other, one)):
+            if label[one] != label[other] and fates[row] is None:
+                fates[row] = f"{problems[second].id}, similarity {alike:.2f}"
+    return fates
+
+
+def same_text(words, pair):
+    return words[pair[0]].text == words[pair[1]].text
+
+
+def fate(verdict):
+    if verdict is None:
+        return None
+    if verdict.reason == "duplicates with different answers":
+        return "conflict" if isinstance(verdict, Drop) else "noted conflict"
+    return verdict.detail.split(",")[0] if isinstance(verdict, Drop) else verdict.detail
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10**6), st.sampled_from(["drop", "keep_best"]))
+def test_the_clusters_are_those_of_all_pairs_compared(seed, conflicts):
+    rng = random.Random(seed)
+    stems = [
+        BUYS.split(),
+        [
+            "In",
+            "triangle",
+            "ABC",
+            "with",
+            "AB",
+            "=",
+            "13",
+            "find",
+            "the",
+            "length",
+            "of",
+            "the",
+            "side",
+            "AD",
+        ],
+    ]
+    rows = []
+    for number in range(40):
+        words = list(rng.choice(stems))
+        for _ in range(rng.choice((0, 1, 1, 2, 3, 4))):
+            words[rng.choice((0, 1, 6, 8, 10, 12))] = rng.choice(WORDS)
+        words += rng.sample(WORDS, rng.choice((0, 0, 1)))
+        answer = rng.choice(["12", "12", "12", "7", "", "x + 1"])
+        rows.append(problem(str(number), " ".join(words), answer, "s" * rng.randrange(3)))
+    spec = NearDuplicatesFilter(conflicts=conflicts, similarity=rng.choice((0.55, 0.7)))
+    assert [fate(one) for one in near(rows, **vars(spec))] == plain_near(rows, spec)
+
+
+def test_a_large_cluster_costs_a_comparison_a_row_and_each_row_is_read_once(monkeypatch):
+    compared, read = [], []
+    plain = duplicates.likeness
+    monkeypatch.setattr(
+        duplicates, "likeness", lambda one, other: compared.append(one) or plain(one, other)
+    )
+    filler = ["".join(pair) for pair in itertools.product("bcdfghjklm", "aeiou", "nprst")]
+    rows = [problem(word, BUYS.replace("Janet", word), "12") for word in filler]  # 250
+    spec = NearDuplicatesFilter()
+    features = text_and_bands(rows, spec)
+    verdicts = near_duplicates(features, lambda n: read.extend(n) or [rows[i] for i in n], spec)
+    assert sum(one is None for one in verdicts) == 1
+    assert len(candidate_pairs(features)) > 6000
+    assert len(compared) == 249 + 249  # a join each, and the similarity to the best in the detail
+    assert read == list(range(250))
+
+
+def test_a_cluster_of_many_golds_names_some():
+    rows = [problem(str(number), BUYS, f"{number}") for number in range(1, 100)]
+    detail = "'1' / '2' / '3' / '4' / '5' / ..."
+    assert exact(rows) == [Drop("duplicates with different answers", detail)] * 99
 
 
 def test_a_template_with_many_numbers_gives_no_pairs_to_compare():
