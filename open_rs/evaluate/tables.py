@@ -261,7 +261,8 @@ def _with_facts(
             key: fact[key].strip() for key in FACTS if fact.get(key, "").strip()
         }
         if "best_of" in told:
-            told["best_of"] = _count(told["best_of"], f"{path}, line {number}, best_of")
+            most = _count(told["best_of"], f"{path}, line {number}, best_of")
+            told["best_of"] = max(most, row.best_of)
         row = replace(row, **told)
     return row
 

@@ -318,6 +318,9 @@ def test_facts_and_checkpoints_are_joined(tmp_path: Path) -> None:
     assert joined["new", "aime24"].harness == joined["new", "amc23"].harness == "theirs"
     assert [joined["new", name].best_of for name in ("aime24", "amc23")] == [1, 4]
     assert joined["old", "aime24"].harness is None
+    facts.write_text("model,best_of\nnew,2\n")
+    told = with_facts([replace(row, best_of=8) for row in rows], facts)
+    assert {row.best_of for row in told} == {8}  # a fact adds to what is known
     facts.write_text("model,best_of\nnobody,4\n")
     with pytest.raises(InputError, match="line 2: no model 'nobody'"):
         with_facts(rows, facts)
