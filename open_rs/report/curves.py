@@ -66,11 +66,24 @@ CHARTS = (
         (Line("completion/truncated_frac", "truncated"),),
     ),
     Chart(
+        "drift",
+        "Loops and other scripts",
+        "Share of repeated passages, and of letters outside the Latin script.",
+        "percent",
+        (
+            Line("completion/repetition_frac", "repeated"),
+            Line("completion/other_script_frac", "other scripts"),
+        ),
+    ),
+    Chart(
         "groups",
         "Groups without signal",
         "Share of groups whose rollouts all earned the same: they teach nothing.",
         "percent",
-        (Line("groups/dead_frac", "dead groups"),),
+        (
+            Line("groups/dead_frac", "dead groups"),
+            Line("groups/unsolved_dead_frac", "of them not solved"),
+        ),
     ),
     Chart(
         "entropy",
@@ -142,7 +155,8 @@ EVENT_KINDS = {  # event -> (what it is called, how it is marked)
     "skipped_step": ("step skipped", "cross"),
     "resume": ("resumed", "dash"),
     "alarm": ("alarm", "cross"),
-    "rollback": ("rolled back", "dash"),
+    "roll_back": ("rolled back to here", "dash"),
+    "change": ("setting changed", "tick"),
     "stop": ("stopped", "dash"),
 }
 
@@ -243,16 +257,18 @@ def _references(chart: Chart, data: RunData) -> list[tuple[str, float]]:
 
 
 def marks(data: RunData) -> list[Row]:
-    """Events that are drawn on the curves, once per kind and step."""
-    seen: dict[tuple[str, int], Row] = {}
+    """Events that are drawn on the curves, once per kind, step and what they are about."""
+    seen: dict[tuple[str, int, str], Row] = {}
     for row in data.events:
         kind, step = row["event"], row.get("step")
         if kind in EVENT_KINDS and isinstance(step, int):
             label, mark = EVENT_KINDS[kind]
-            seen[kind, step] = {"step": step, "kind": kind, "label": label, "mark": mark}
+            detail = str(row.get("detector") or row.get("key") or "")
+            label += f": {detail}" if detail else ""
+            seen[kind, step, detail] = {"step": step, "kind": kind, "label": label, "mark": mark}
     for row in data.metrics:
         if row.get("optim/skipped"):
             label, mark = EVENT_KINDS["skipped_step"]
-            key = ("skipped_step", row["step"])
-            seen[key] = {"step": row["step"], "kind": key[0], "label": label, "mark": mark}
+            kind, step = "skipped_step", row["step"]
+            seen[kind, step, ""] = {"step": step, "kind": kind, "label": label, "mark": mark}
     return sorted(seen.values(), key=lambda mark: mark["step"])

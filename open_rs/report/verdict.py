@@ -1,6 +1,6 @@
 """The first screen: what was run, what came of it, how far to trust that."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from open_rs.evaluate.scores import expected_best
@@ -57,6 +57,12 @@ def facts(data: RunData) -> list[tuple[str, str]]:
             ("Steps", f"{count(data.last_step)} of {count(train['num_steps'])}"),
             ("Seed", str(recipe["seed"])),
         ]
+        if recipe.get("schedules"):
+            pairs.append(("Schedules", ", ".join(one["key"] for one in recipe["schedules"])))
+    alarms = Counter(row.get("detector") for row in data.events if row["event"] == "alarm")
+    if alarms:
+        listed = (f"{name} {times}" for name, times in alarms.most_common())
+        pairs.append(("Alarms", ", ".join(listed)))
     if data.environment.get("device"):
         pairs.append(("Device", data.environment["device"]))
     if data.ledger:
@@ -94,10 +100,8 @@ def rewards(specs: list[Row]) -> str:
     )
 
 
-def factor(weight: float | list[list[float]]) -> str:
-    """A reward's weight before its name; of a schedule, from the first to the last."""
-    if isinstance(weight, list):
-        return f"{number(weight[0][1])} … {number(weight[-1][1])} × "
+def factor(weight: float) -> str:
+    """A reward's weight before its name."""
     return "" if weight == 1 else f"{number(weight)} × "
 
 

@@ -103,6 +103,9 @@ def _diary(run: RunFolder, num_steps: int, finished: bool) -> None:
     if num_steps >= 30:
         log("skipped_step", 17, 42.0, reason="gradient not finite")
         log("resume", 20, 51.0)
+        log("alarm", 25, 62.0, detector="truncation", sentence="truncation at step 25: ...")
+        log("alarm", 25, 62.0, detector="length_up", sentence="length_up at step 25: ...")
+        log("change", 26, 65.0, key="rollout.max_completion_tokens", value=256, cause="trigger")
         log("select", 50 if num_steps >= 50 else num_steps, 2.6 * num_steps, score=0.71)
     if finished:
         log("finish", num_steps, 2.7 * num_steps)
@@ -144,6 +147,8 @@ def _metrics(step: int, num_steps: int, random: np.random.Generator) -> dict[str
         "completion/max_tokens": CAP,
         "completion/truncated_frac": max(0.0, 0.12 * (1 - done) + random.normal(0, 0.02)),
         "groups/dead_frac": float(random.choice([0, 0.25, 0.5], p=[0.4, 0.4, 0.2])),
+        "completion/repetition_frac": 0.03 * done,
+        "completion/other_script_frac": max(0.0, 0.2 * (1 - done)),
         "groups/effective": 3.0,
         "policy/loss": float(random.normal(0, 0.01)),
         "policy/entropy": 0.6 - 0.3 * done + random.normal(0, 0.02),

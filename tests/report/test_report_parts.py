@@ -10,7 +10,7 @@ from open_rs.report import tables
 from open_rs.report.curves import curves, smoothing_window
 from open_rs.report.load import RunData, load_run, merged
 from open_rs.report.samples import evenly, grouped, rule, samples, within
-from open_rs.report.verdict import cautions, flips, method, status, verdict
+from open_rs.report.verdict import cautions, facts, flips, method, status, verdict
 from open_rs.runs import RunFolder, write_jsonl
 
 
@@ -108,6 +108,16 @@ def test_curves_draw_what_is_recorded_and_name_the_rest(full: RunData) -> None:
     marked = [(mark["kind"], mark["step"]) for mark in made["events"]]
     assert marked.count(("skipped_step", 17)) == 1  # told by both the event and the metric
     assert ("select", 50) in marked and ("resume", 20) in marked
+    labels = [mark["label"] for mark in made["events"] if mark["step"] in (25, 26)]
+    assert labels == [
+        "alarm: truncation",
+        "alarm: length_up",
+        "setting changed: rollout.max_completion_tokens",
+    ]
+
+
+def test_alarms_are_counted_among_the_facts(full: RunData) -> None:
+    assert dict(facts(full))["Alarms"] == "truncation 1, length_up 1"
 
 
 def test_a_value_that_is_not_finite_leaves_a_gap(tmp_path: Path) -> None:
