@@ -65,6 +65,8 @@ class Atoms:
     def one_argument(self) -> Tree:
         kind, text = self.peek()
         if kind == "num" and not text.startswith(".") and len(text) > 1 and "{" not in text:
+            if not text[0].isdigit():
+                raise Unreadable("a number without digits")
             self.tokens[self.at] = ("num", text[1:])
             return ("num", Fraction(text[0]))
         if text == "-" and kind == "op":

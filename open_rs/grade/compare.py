@@ -21,7 +21,7 @@ from open_rs.grade.names import (
 from open_rs.grade.reader import Tree, one_quantity
 from open_rs.grade.regions import ascending, is_inequality, region
 from open_rs.grade.trees import holds
-from open_rs.grade.units import ratio
+from open_rs.grade.units import known, ratio
 from open_rs.grade.values import exact_value, floating_value
 from open_rs.grade.words import plain_words
 
@@ -323,6 +323,10 @@ def _in_one_unit(gold: Tree, answer: Tree) -> tuple[Tree, Tree] | None:
     times = None if one is None or other is None else ratio(one[0], other[0])
     if one is None or other is None or times is None:
         return None
+    if any(
+        known(unit) and tree[0] == "pct" for unit, tree in ((one[0], other[1]), (other[0], one[1]))
+    ):
+        return None  # $5 is not 5%
     return one[1], multiplied(other[1], times)
 
 

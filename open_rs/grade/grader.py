@@ -104,7 +104,10 @@ class Grader:
             cached = self._cache.get((gold, answer))
         if cached is not None:
             return cached
-        verdict = exact_verdict(gold, answer)
+        try:
+            verdict = exact_verdict(gold, answer)
+        except Exception:  # a fault of ours on a text nobody thought of: counted, never a crash
+            return "error"
         if verdict == "unknown":
             return None
         return "timeout" if verdict == "unsafe" else verdict

@@ -380,10 +380,11 @@ def one_quantity(parts: Tree) -> Tree | None:
 
 def _written_integer(tree: Tree) -> Fraction:
     """The integer of an exponent behind a unit."""
-    value = tree[1] if tree[0] == "num" else -tree[1][1] if tree[0] == "neg" else None
-    if not isinstance(value, Fraction) or value.denominator != 1:
+    digits = tree[1] if tree[0] == "neg" else tree
+    value: Fraction | None = digits[1] if digits[0] == "num" else None
+    if value is None or value.denominator != 1:
         raise Unreadable("a power of words")
-    return value
+    return -value if tree[0] == "neg" else value
 
 
 def _is_proper(tree: Tree) -> bool:

@@ -118,6 +118,8 @@ def number(text: str) -> Fraction:
         scale = 10 ** (len(before) - before.index(".") - 1)
         return Fraction(f"0{before}0") + Fraction(int(digits), scale * (10 ** len(digits) - 1))
     mantissa, _, exponent = text.lower().partition("e")
+    if not any(map(str.isdigit, mantissa)):  # what is left of 1e5 or 2. as an argument
+        raise Unreadable("a number without digits")
     if len(mantissa) > MAX_DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > MAX_DIGITS:
         raise Unreadable("a number with too many digits")
     return Fraction(mantissa) * Fraction(10) ** int(exponent or 0)

@@ -69,7 +69,7 @@ _BINDING = frozenset(
     for plural in ("", "s")
 }  # fmt: skip
 _IGNORED = frozenset(("of", "the", "a", "an", "unit"))
-_POWER = re.compile(r"(?<=\w)\^-?\d(?!\d)")
+_POWER = re.compile(r"(.*\w)\^(-?\d)")
 _OF_NO_WORD = re.compile(r"[^\W_a-zA-Zμ]|[+=<>!?*|^]|(?<![a-z])-|-(?![a-z])")
 _PUNCTUATION = str.maketrans({"{": "", "}": "", "(": "", ")": "", ".": "", ",": " ", "/": " per "})
 
@@ -100,7 +100,7 @@ def unit_name(words: str) -> str:
         if found and found[-1] == "degree" and name in ("C", "F", "celsius", "fahrenheit"):
             found[-1] = {"C": "celsius", "F": "fahrenheit"}.get(name, name)
             continue
-        if name in _IGNORED and not power:
+        if name in _IGNORED and not power and not exponent:
             continue
         found.append(name + (f"^{exponent}" if exponent else power))
         power = ""
@@ -109,8 +109,13 @@ def unit_name(words: str) -> str:
 
 def known(name: str) -> bool:
     """Whether a `unit_name` is made of units known here alone."""
-    words = _POWER.sub("", name).split()
-    return bool(words) and all(word in _UNITS for word in words)
+    words = name.split()
+    return bool(words) and all(_base_and_power(word)[0] in _UNITS for word in words)
+
+
+def _base_and_power(word: str) -> tuple[str, int]:
+    match = _POWER.fullmatch(word)
+    return (match[1], int(match[2])) if match else (word, 1)
 
 
 def is_unit_text(words: str, *, apart: bool) -> bool:
@@ -143,12 +148,11 @@ def quantity(name: str) -> tuple[Fraction, tuple[tuple[str, int], ...]] | None:
         if word == "per":
             sign = -1
             continue
-        base, _, exponent = word.partition("^")
-        power = sign * int(exponent or 1)
+        base, power = _base_and_power(word)
         one, parts = _in_dimensions(base)
-        times *= one**power
+        times *= one ** (sign * power)
         for dimension, inside in parts:
-            dimensions[dimension] += inside * power
+            dimensions[dimension] += inside * sign * power
     return times, tuple(sorted(item for item in dimensions.items() if item[1]))
 
 
@@ -195,7 +199,7 @@ def _changes(name: str) -> set[str]:
         word
         for word in name.split()
         if word in _BINDING
-        or _OF_NO_WORD.search(_POWER.sub("", word))
+        or _OF_NO_WORD.search(_base_and_power(word)[0])
         or (len(word) == 1 and word not in _UNITS)
     }
 
@@ -209,11 +213,11 @@ def product(units: Iterable[tuple[str, int]]) -> str:
     for name, power in factors:
         sign = power
         for word in name.split():
-            base, _, exponent = word.partition("^") if _POWER.search(word) else (word, "", "")
+            base, inside = _base_and_power(word)
             if word == "per":
                 sign = -power
             else:
-                exponents[base] += sign * int(exponent or 1)
+                exponents[base] += sign * inside
     above, below = (
         [base if count == 1 else f"{base}^{count}" for base, count in side if count > 0]
         for side in (

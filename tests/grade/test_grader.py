@@ -162,6 +162,14 @@ def test_a_worker_that_fails_in_an_unknown_way_costs_one_pair_at_most(monkeypatc
     assert outcomes == ["correct" if failures == 1 else "error", "correct"]
 
 
+def test_a_fault_of_the_reader_is_an_error_and_no_crash(monkeypatch, grader):
+    def faulty(gold, answer):
+        raise ValueError("no such digit")
+
+    monkeypatch.setattr("open_rs.grade.grader.exact_verdict", faulty)
+    assert grader.grade(r"\boxed{7 fault}", "7").outcome == "error"
+
+
 def test_making_a_grader_is_cheap():
     started = time.perf_counter()
     Grader().close()

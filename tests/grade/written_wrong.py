@@ -125,4 +125,6 @@ WRONG = [
     (r"\sin\pi", "10^{-20}"), ("10^{20}", r"\sqrt{10^{40}+1}"), (r"\sin 1", r"\sin(1+10^{-16})"),
     (r"\sqrt{2}i", "1.41421356237309504i"), (r"x\approx 2.3", r"y\approx 2.3"),
     ("2", r"\sqrt[3]{-8}"), ("-2", r"\sqrt[4]{-16}"),
+    # a percent is no amount of something
+    (r"5\%", r"\$5"), (r"\$5", r"5\%"), (r"5\text{ cm}", r"5\%"), ("3:45", r"3:45\text{a^2b^3}"),
 ]  # fmt: skip
