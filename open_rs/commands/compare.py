@@ -82,7 +82,8 @@ def compare_evaluations(
             found = compare_two(
                 before, after, confidence, allow_different_harness=allowed, metric=metric
             )
-            show(found, as_json, comparison_text(found))
+            title = f"before: {before}, after: {after}"
+            show(found, as_json, f"{title}\n{comparison_text(found)}")
         else:
             found = compare_all(paths, confidence, allow_different_harness=allowed, metric=metric)
             show(found, as_json, family_text(found))

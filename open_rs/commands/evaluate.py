@@ -93,7 +93,11 @@ def show_run(
     run = existing_run(path)
     be_the_writer(context, run.path)
     found = evaluate_run(run, select=select, benchmarks=benchmarks, changes=changes)
-    text = "\n\n".join(comparison_text(one) for one in found)
+    titles = [f"before: {one['before']}, after: {one['after']}\n" for one in found]
+    blocks = [comparison_text(one) for one in found]
+    if benchmarks:
+        blocks = [title + block for title, block in zip(titles, blocks, strict=True)]
+    text = "\n\n".join(blocks)
     if len(found) > 1:
         text += f"\n\nverdicts: {len(found)} comparisons as one family, "
         text += found[0]["family"]["method"]

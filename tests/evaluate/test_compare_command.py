@@ -41,7 +41,8 @@ def test_two_evaluations(command: Command) -> None:
     evaluation(Path("old"), answers(0))
     evaluation(Path("new"), answers(10))
     status, out, _ = command("old", "new")
-    assert status == 0 and "verdict: improved" in out and "n = 30 problems, k = 1" in out
+    assert status == 0 and out.startswith("before: old, after: new\n")
+    assert "verdict: improved" in out and "n = 30 problems, k = 1" in out
     assert "smallest gain found in 80 % of such comparisons: +0." in out
     status, out, _ = command("old", "new", "--json")
     assert json.loads(out)["verdict"] == "improved"

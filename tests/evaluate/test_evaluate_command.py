@@ -489,6 +489,10 @@ def test_a_run_is_scored_on_benchmarks(command, run: RunFolder) -> None:
     assert (second["num_samples"], second["family"]["comparisons"]) == (1, 2)
     assert second["p_adjusted"] == 1.0
     assert not run.evaluation("test-000010").exists()
+    status, out, _ = command(*words, "--num-samples", "1")
+    for name in ("one", "two"):
+        assert f"before: {name}-000000, after: {name}-000010\n" in out
+    assert out.count("among the family 1\n") == 2
     status, _, err = command("evaluate", str(run.path), "--num-samples", "1")
     assert status == 2 and "go with --benchmark" in err
     engine = 'rollout.engine={type="openai", base_url="http://localhost:1/v1", model="m"}'
