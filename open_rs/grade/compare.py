@@ -336,7 +336,7 @@ def _same_digits(gold: Tree, answer: Tree) -> bool | None:
         return gold[1:] == answer[1:]
     based, plain = (gold, answer) if gold[0] == "base" else (answer, gold)
     value = exact_value(plain)
-    if value is not None and based[1].isdigit():
+    if value is not None and based[1].replace(".", "", 1).isdigit():
         return value == Fraction(based[1])
     return None if (written := _written(plain)) is None else written == based[1]
 

@@ -297,7 +297,7 @@ class _Reader(Atoms):
     def subscripted(self, tree: Tree) -> Tree:
         whole_number = tree[0] == "num" and self.peek()[0] == "num"
         below = self.primary() if whole_number else self.argument()
-        if tree[0] == "num" and tree[1].denominator == 1 and below[0] == "num":
+        if tree[0] == below[0] == "num":
             digits = self.tokens_before_subscript()
             return ("base", digits, below[1])
         if tree[0] == "sym" and below[0] in ("num", "sym", "text", "const"):

@@ -24,7 +24,7 @@ _TOKEN = re.compile(
     r"|(?P<cmd>\\[a-zA-Z]+)|(?P<esc>\\[^a-zA-Z])|(?P<sym>[a-zA-Z])|(?P<op><=|>=|\*\*|[^\s\\]))"
 )
 _REPEATING = re.compile(r"(\d*\.\d*)(?:\\[a-z]+[\s{]*|\()(\d+)\D*")
-_WORD = re.compile(r"[A-Za-z][A-Za-z' -]*")
+_WORD = re.compile(r"[A-Za-z](?:[A-Za-z' -]|\.(?= ))*")  # Mr. Smith
 _SHORT_WORDS = frozenset({"yes", "no", "true", "false", "none", "odd", "even", "both", "neither"})
 _POWER = r"(?:\^(?:\{-?\d\}|-?\d))?"
 TRAILING_WORDS = re.compile(

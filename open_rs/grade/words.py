@@ -76,7 +76,7 @@ def _integer(parts: list[str]) -> int | None:
 
 def plain_words(text: str) -> str:
     """Words without case, article or "there is"."""
-    words = " ".join(text.lower().split()).strip("().*'\" ")
+    words = " ".join(text.lower().replace(". ", " ").split()).strip("().*'\" ")
     words = _LEADING.sub("", words)
     return _SAME.get(words, words)
 

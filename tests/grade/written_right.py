@@ -298,4 +298,7 @@ RIGHT = [
     # odd roots
     ("-2", r"\sqrt[3]{-8}"), (r"-\sqrt[3]{2}", r"\sqrt[3]{-2}"), ("-3", r"\sqrt[5]{-243}"),
     (r"x\approx 2.3", "x=2.31"),
+    # digits behind a point in another base, titles
+    ("1.1_2", "1.1_{2}"), ("1.1_2", "1.1"), ("Mr. Smith", "Mr Smith"),
+    ("Dr. Ada Lee", "dr. ada lee"),
 ]  # fmt: skip

@@ -127,4 +127,6 @@ WRONG = [
     ("2", r"\sqrt[3]{-8}"), ("-2", r"\sqrt[4]{-16}"),
     # a percent is no amount of something
     (r"5\%", r"\$5"), (r"\$5", r"5\%"), (r"5\text{ cm}", r"5\%"), ("3:45", r"3:45\text{a^2b^3}"),
+    # digits behind a point in another base, titles
+    ("1.1_2", "1.1_3"), ("1.1_2", "1.01_2"), ("Mr. Smith", "Mrs. Smith"),
 ]  # fmt: skip
