@@ -12,7 +12,7 @@ from open_rs.evaluate.family import METHOD as FAMILY_METHOD
 from open_rs.evaluate.family import holm
 from open_rs.evaluate.importers import read_evaluation
 from open_rs.evaluate.paired import METHOD, Paired, paired_differences
-from open_rs.evaluate.records import RECORDS, SUMMARY, Tally, read_summary, tally
+from open_rs.evaluate.records import JUDGE, RECORDS, SUMMARY, Tally, read_summary, tally
 from open_rs.evaluate.scores import expected_maximum, sampling_variances, score_table
 from open_rs.runs import different_keys
 
@@ -22,7 +22,6 @@ DIFFERENT = "different harness: not comparable"
 # What may differ between two fingerprints: it changes the draw or its precision, not what is
 # measured. Anything else, known to this version or not, moves scores.
 HARMLESS = ("seed", "num_samples", "device", "versions")
-JUDGE = "versions.math-verify"  # a library, but one that decides what is correct
 
 
 class DifferentHarness(InputError):
@@ -310,7 +309,7 @@ def harness_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     keys = sorted(
         key
         for key in different_keys(old, new)
-        if key == JUDGE or key.partition(".")[0] not in HARMLESS
+        if key == f"versions.{JUDGE}" or key.partition(".")[0] not in HARMLESS
     )
     return [f"{key} ({_at(old, key)!r} and {_at(new, key)!r})" for key in keys]
 

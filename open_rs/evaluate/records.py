@@ -21,6 +21,7 @@ from open_rs.runs import read_json, write_chunks, write_json, write_text
 from open_rs.scripts import outside_share
 
 RECORDS, SUMMARY, PROBLEMS = "records.jsonl", "summary.json", "problems.jsonl"
+JUDGE = "math-verify"  # the library that decides what is correct: its version moves scores
 SUMMARY_KEYS = ("name", "step", "num_problems", "num_samples", "scores", "fingerprint")
 TEXT = ("completion", "completion_ids")  # what makes a record large
 

@@ -9,6 +9,7 @@ from typing import Any
 from open_rs.console import progress
 from open_rs.errors import InputError
 from open_rs.evaluate.records import (
+    JUDGE,
     PROBLEMS,
     RECORDS,
     SUMMARY,
@@ -23,7 +24,7 @@ from open_rs.evaluate.records import (
 from open_rs.grade import Grade, Grader
 from open_rs.problems import load_problems
 from open_rs.recipe import Source
-from open_rs.runs import write_json
+from open_rs.runs import package_version, write_json
 
 AHEAD = 256  # completions that are being judged at a time
 SHOWN = 20  # changed samples that the result names
@@ -67,7 +68,11 @@ def regrade(folder: Path, *, workers: int = 1, timeout_s: float = 5.0) -> dict[s
             write_records(folder, graded())
     confidence = old["scores"]["pass@1"]["confidence"]
     scores = scores_of(rows, num_samples=old["num_samples"], confidence=confidence)
-    new_fingerprint = fingerprint | {"grader_policy": policy}
+    judge = {JUDGE: package_version(JUDGE)}
+    new_fingerprint = fingerprint | {
+        "grader_policy": policy,
+        "versions": fingerprint.get("versions", {}) | judge,
+    }
     summary = {**old, "scores": scores, **shares_of(rows), "fingerprint": new_fingerprint}
     write_json(folder / SUMMARY, summary)
     return {

@@ -10,6 +10,7 @@ from open_rs.errors import InputError
 from open_rs.evaluate.journal import JOURNAL, Journal, Key
 from open_rs.evaluate.partial import PartialScore
 from open_rs.evaluate.records import (
+    JUDGE,
     SUMMARY,
     cost_of,
     is_finished,
@@ -29,7 +30,7 @@ from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt, Rollout, SamplingParams
 from open_rs.runs import RunFolder, different_keys, package_version, write_json
 
-PACKAGES = ("open-rs", "torch", "transformers", "math-verify")
+PACKAGES = ("open-rs", "torch", "transformers", JUDGE)
 
 Row = dict[str, Any]
 
@@ -242,10 +243,17 @@ def held_summary(out: Path, weights: Row, fingerprint: Row, confidence: float) -
     held = read_summary(out)
     found = {key: held.get(key) for key in weights} | {"fingerprint": held["fingerprint"]}
     differing = sorted(different_keys(found, weights | {"fingerprint": fingerprint}))
-    if differing == ["fingerprint.grader_policy"]:
+    if differing and set(differing) <= {
+        "fingerprint.grader_policy",
+        f"fingerprint.versions.{JUDGE}",
+    }:
+        was, now = (
+            f"policy {one['grader_policy']}, {JUDGE} {one['versions'].get(JUDGE)}"
+            for one in (held["fingerprint"], fingerprint)
+        )
         raise InputError(
-            f"{out}: was graded by policy {held['fingerprint']['grader_policy']}, and this version "
-            f"has {fingerprint['grader_policy']}; grade it anew by open-rs evaluate --regrade {out}"
+            f"{out}: was graded by {was}, and this version has {now}; grade it anew by open-rs "
+            f"evaluate --regrade {out}"
         )
     if differing:
         raise InputError(

@@ -179,6 +179,7 @@ def test_old_records_are_graded_anew(command, tmp_path: Path) -> None:
         row |= {"outcome": "wrong", "correct": False, "policy_version": "0"}
     (tmp_path / "out" / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     summary["fingerprint"]["grader_policy"] = "0"
+    summary["fingerprint"]["versions"]["math-verify"] = "0"  # which judged too
     write_json(tmp_path / "out" / "summary.json", summary)
     status, _, err = command("evaluate", "tiny", "--benchmark", str(file), *PLAIN, "--out", "out")
     assert status == 2 and "was graded by policy 0" in err and "--regrade out" in err
