@@ -215,9 +215,9 @@
       redraws.push(() => { place(); legendOf(chart, legend); });
       new ResizeObserver(() => { place = drawChart(chart, holder, index === 0); place(); }).observe(holder);
     }
-    const kinds = new Map(curves.events.map((mark) => [mark.kind, mark]));
+    const kinds = new Map(curves.events.map((mark) => [mark.label, mark]));
     byId("marks").append(...[...kinds.values()].map((mark) => {
-      const steps = curves.events.filter((one) => one.kind === mark.kind).map((one) => one.step);
+      const steps = curves.events.filter((one) => one.label === mark.label).map((one) => one.step);
       const listed = steps.length > 6 ? `${steps.length} times` : `step ${steps.join(", ")}`;
       return element("span", {}, swatch(mark.mark), `${mark.label} (${listed})`);
     }));
