@@ -285,9 +285,15 @@ def newest_valid(run: RunFolder) -> tuple[int, list[str]]:
 
 
 def remove_leftovers(run: RunFolder) -> None:
-    """Temporary folders of a save that was killed."""
-    for path in run.checkpoints.glob(".*.tmp") if run.checkpoints.is_dir() else ():
+    """Temporary folders of a save that was killed, and temporary files of other writes. A report may
+    be written at the same time by somebody who holds no lock: its file is left alone.
+    """
+    for path in run.checkpoints.glob(".*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
+    written = [*run.path.glob(".*.tmp"), *run.rollouts(0).parent.glob(".*.tmp")]
+    for path in [*written, *run.evaluation("").rglob(".*.tmp")]:
+        if path.is_file() and not path.name.startswith(f".{run.report.name}."):
+            path.unlink(missing_ok=True)
 
 
 def restore(folder: Path, policy: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:

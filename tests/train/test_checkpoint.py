@@ -270,6 +270,20 @@ def test_steps_are_numbers_and_what_else_lies_there_is_left_alone(run):
     ]
 
 
+def test_temporary_files_of_a_killed_write_are_removed_but_not_those_of_a_report(run):
+    kept = [run.path / ".report.html.77.tmp", run.rollouts(1)]
+    gone = [
+        run.path / ".recipe.json.77.tmp",
+        run.rollouts(1).with_name(".000001.jsonl.gz.77.tmp"),
+        run.evaluation("validation-000002") / ".records.jsonl.77.tmp",
+    ]
+    for path in (*kept, *gone):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    remove_leftovers(run)
+    assert all(path.exists() for path in kept) and not any(path.exists() for path in gone)
+
+
 # --- a write that fails ---
 
 
