@@ -285,8 +285,8 @@ def newest_valid(run: RunFolder) -> tuple[int, list[str]]:
 
 
 def remove_leftovers(run: RunFolder) -> None:
-    """Temporary folders of a save that was killed, and temporary files of other writes. A report may
-    be written at the same time by somebody who holds no lock: its file is left alone.
+    """Temporary folders of a save that was killed, and temporary files of other writes. A report
+    may be written at the same time by somebody who holds no lock: its file is left alone.
     """
     for path in run.checkpoints.glob(".*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
