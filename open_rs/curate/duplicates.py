@@ -15,7 +15,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from open_rs.curate.signatures import bands, feature_hashes, minhash, numbers_keys
-from open_rs.curate.similarity import Wording, answers_agree, likeness, same_answer, wording
+from open_rs.curate.similarity import (
+    Wording,
+    answers_agree,
+    cased_letters,
+    likeness,
+    same_answer,
+    swapped,
+    wording,
+)
 from open_rs.curate.stages import Drop, Fetch, Note, Verdict, short
 from open_rs.normalise import normalised
 from open_rs.problems import Problem
@@ -71,7 +79,8 @@ def near_duplicates(
 
     Two rows are one problem where their numbers and their golds are the same (or a gold is not
     known) and their wordings at least `spec.similarity` alike; with other golds only from
-    `spec.conflict_similarity` on. Clusters are what such pairs connect.
+    `spec.conflict_similarity` on, and with the same formulas. Two that swap an opposite or a letter
+    ask for two things. Clusters are what such pairs connect.
     """
     texts = same_texts(features[:, :TEXT_WORDS])
     firsts = np.unique(texts)
@@ -181,7 +190,7 @@ def _component_verdicts(
     the first row of another cluster that is like it.
     """
     words = lru_cache(WORDINGS_HELD)(lambda row: wording(problems[row].problem))
-    joined = Joined(component.texts)
+    joined = Joined(_one_problem(component.texts, problems))
     like: list[tuple[int, int, float]] = []
     for one, other in component.pairs:
         assert isinstance(spec, NearDuplicatesFilter)
@@ -190,9 +199,10 @@ def _component_verdicts(
         alike = likeness(words(one), words(other))
         if alike < spec.similarity:
             continue
-        agree = answers_agree(problems[one].answer, problems[other].answer)
-        same_values = words(one).values == words(other).values
-        if agree or (alike >= spec.conflict_similarity and same_values):
+        if answers_agree(problems[one].answer, problems[other].answer):
+            if not swapped(words(one), words(other)):
+                joined.join(one, other)
+        elif alike >= spec.conflict_similarity and words(one).formula == words(other).formula:
             joined.join(one, other)
         elif alike >= NOTED_SIMILARITY:
             like.append((one, other, alike))
@@ -204,6 +214,22 @@ def _component_verdicts(
             if verdicts[row] is None:  # so the other row is of another cluster
                 verdicts[row] = Note(LIKE, f"{problems[second].id}, similarity {alike:.2f}")
     return verdicts
+
+
+def _one_problem(texts: Mapping[int, int], problems: Mapping[int, Problem]) -> dict[int, int]:
+    """Of each row the first one that is the same problem by its text. Where the golds of a text
+    differ, single letters have to be the same too, capitals and all: Find $R$ is not Find $r$.
+    """
+    rows_of: dict[int, list[int]] = {}
+    for row, first in texts.items():
+        rows_of.setdefault(first, []).append(row)
+    same = dict(texts)
+    for rows in rows_of.values():
+        if len(rows) > 1 and len(different_golds(problems[row].answer for row in rows)) > 1:
+            firsts: dict[tuple[str, ...], int] = {}
+            for row in rows:
+                same[row] = firsts.setdefault(cased_letters(problems[row].problem), row)
+    return same
 
 
 class Joined:

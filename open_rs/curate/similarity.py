@@ -3,7 +3,7 @@
 A wording is the `normalised` text as words and signs, in which every number reads alike. The
 similarity of two is the Jaccard index of words and pairs of neighbouring words, each counted as
 often as it occurs: |A and B| / |A or B|. Two problems with like wordings are one problem where
-their numbers are the same too, else one template with other numbers.
+their numbers are the same too and nothing in them was swapped, else one template.
 """
 
 import re
@@ -24,11 +24,34 @@ NUMBER_WORDS = {word: str(n + (n > 0)) for n, word in enumerate(_SMALL.split())}
 }
 TOKENS = re.compile(
     r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"  # numbers
-    r"|\\?[^\W\d_]+|[-+*/=<>^%!]"  # words, commands, signs
+    r"|\\?[^\W\d_]+|[-+*/=<>^%!|]|(?<=\b[a-z])'+"  # words, commands, signs, f'
     r"|[()\[\]]"  # of formulas; no words
 )
 FEW_WORDS = 5  # a problem with fewer is its formula
 BRACKETS = frozenset("()[]")
+# Names of points, in a text that has small letters too
+LABEL = re.compile(r"(?<![^\W_])[A-Z]{2,5}(?![^\W_])")
+LETTER = re.compile(r"(?<![^\W_])[^\W\d_](?![^\W_])")
+# One in the place of the other asks for something else; of several words on a side any will do
+POLES = tuple(
+    (frozenset(one.split()), frozenset(other.split()))
+    for one, other in (
+        (
+            r"least smallest minimum minimal lowest fewest shortest \min",
+            r"most largest greatest maximum maximal highest longest \max",
+        ),
+        ("even", "odd"), ("sum", "product"), ("sum", "difference"), ("more", "fewer less"),
+        ("older", "younger"), ("heads", "tails"), ("first", "last"), ("before", "after"),
+        ("positive", "negative"), ("increasing", "decreasing"), ("with", "without"),
+        ("mean average", "median"), ("numerator", "denominator"), ("radius", "diameter"),
+        ("area", "perimeter circumference"), ("area", "volume"), ("parallel", "perpendicular"),
+        ("inscribed", "circumscribed"), ("distinguishable", "indistinguishable"),
+        (r"\sin sin sine", r"\cos cos cosine"), (r"\sin sin sine", r"\tan tan tangent"),
+        (r"\cos cos cosine", r"\tan tan tangent"), ("+", "-"), (r"< \le", r"> \ge"),
+        (r"\cup union", r"\cap intersection"), (r"\sum", r"\prod"), (r"\land", r"\lor"),
+        (r"\lfloor floor", r"\lceil ceiling"), (r"\pm", r"\mp"),
+    )
+)  # fmt: skip
 RUN = 5  # tokens in a row by which a quotation is known
 SHORTEST_QUOTED = 12  # a problem of fewer tokens stands in too many others by chance
 LONGER, MOSTLY = 1.2, 0.75  # times as many tokens; share of the runs
@@ -42,6 +65,7 @@ class Wording:
     tokens: tuple[str, ...]  # numbers by their value
     words: tuple[str, ...]  # numbers as NUMBER, without brackets
     values: tuple[str, ...]  # of the numbers, in order
+    labels: tuple[str, ...] = ()  # names of points, such as ABC
 
     @cached_property
     def numbers(self) -> frozenset[str]:
@@ -54,6 +78,12 @@ class Wording:
         counts: Counter[Hashable] = Counter(self.words)
         counts.update(zip(self.words, self.words[1:], strict=False))
         return counts
+
+    @cached_property
+    def letters(self) -> Counter[str]:
+        """How often each letter is a name, alone or in a label. A is an article as often."""
+        alone = (one for one in self.tokens if len(one) == 1 and one.isalpha() and one != "a")
+        return Counter(alone) + Counter("".join(self.labels).lower())
 
     @cached_property
     def formula(self) -> tuple[str, ...]:
@@ -83,7 +113,8 @@ def wording(text: str) -> Wording:
             tokens.append(value)
             words.append(NUMBER)
             values.append(value)
-    return Wording(plain, tuple(tokens), tuple(words), tuple(values))
+    labels = LABEL.findall(text) if any(map(str.islower, text)) else ()
+    return Wording(plain, tuple(tokens), tuple(words), tuple(values), tuple(labels))
 
 
 def _value(number: str) -> str:
@@ -107,6 +138,26 @@ def likeness(one: Wording, other: Wording) -> float:
     """
     few = min(len(each.tokens) - len(each.formula) for each in (one, other)) < FEW_WORDS
     return 0.0 if few and one.formula != other.formula else similarity(one, other)
+
+
+def cased_letters(text: str) -> tuple[str, ...]:
+    """The letters that stand alone, as they are: R and r are two lengths."""
+    return tuple(LETTER.findall(text))
+
+
+def swapped(one: Wording, other: Wording) -> bool:
+    """Whether they ask for two things in like words: a word of POLES in the place of its opposite,
+    or a letter in the place of another, where both texts know both (else it may be a new name).
+    """
+    both_ways = one.letters - other.letters and other.letters - one.letters
+    if both_ways and one.letters.keys() == other.letters.keys():
+        return True
+    rises = Counter(one.tokens)
+    rises.subtract(other.tokens)  # in what `one` has more often, and below 0
+    return any(
+        sum(rises[word] for word in left) * sum(rises[word] for word in right) < 0
+        for left, right in POLES
+    )
 
 
 def quotes(whole: Wording, part: Wording) -> bool:

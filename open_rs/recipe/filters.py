@@ -58,7 +58,7 @@ class NearDuplicatesFilter(Filter):
         "numbers and the same answer are duplicates",
     )
     conflict_similarity: float = Field(
-        0.95,
+        1.0,
         gt=0,
         le=1,
         description="the same where the answers differ: below it they are two questions about the "

@@ -17,7 +17,7 @@ from open_rs.curate.duplicates import (
     text_and_bands,
     text_hashes,
 )
-from open_rs.curate.similarity import answers_agree, likeness, similarity, wording
+from open_rs.curate.similarity import answers_agree, likeness, similarity, swapped, wording
 from open_rs.curate.stages import Drop, Note
 from open_rs.errors import InputError
 from open_rs.recipe import ExactDuplicatesFilter, NearDuplicatesFilter, recipe_from_dict
@@ -142,6 +142,51 @@ def test_like_rows_with_other_answers_are_two_questions_and_noted():
     assert near(rows, conflict_similarity=0.8) == [conflict, conflict]
 
 
+FIGURE = "In triangle $ABC$ with $AB = 13$, $BC = 14$ and $CA = 15$ the foot of a height is $D$. "
+
+
+BALLS = "In how many ways are 5 balls put in 3 boxes if the balls are "
+
+
+@pytest.mark.parametrize(
+    ("start", "one", "other"),
+    [
+        (FIGURE, r"Find $\sin DAC$.", r"Find $\sin DAB$."),
+        (FIGURE, r"Find $\sin DAC$.", r"Find $\cos DAC$."),
+        (FIGURE, "Find $BD$.", "Find $AD$."),
+        (FIGURE, "Find the area of $ABD$.", "Find the area of $ACD$."),
+        (FIGURE, "Find its area.", "Find its perimeter."),
+        ("Solve $2x + 3y = 5$ in terms of it ", "for $x$.", "for $y$."),
+        ("Of the multiples of 3 over 7 find the ", "smallest.", "largest."),
+        ("Of the roots of $x^2-4x+4=0$ find the ", "sum.", "product."),
+        ("Which of all the real numbers are ", "$x < 4$?", "$x > 4$?"),
+        ("If $x = -3$, then what is the value of ", "$|x|$?", "$x$?"),
+        ("If $f(x) = x^3$, then what is the value of ", "$f'(2)$?", "$f''(2)$?"),
+        (BALLS, "not distinguishable but the boxes are?", "distinguishable but the boxes are not?"),
+        ("$R$ and $r$ are radii of $ABC$ with sides 3, 4, 5. Find ", "$R$.", "$r$."),
+    ],
+)
+def test_two_questions_on_one_figure_both_stay(start, one, other):
+    first, second = near([problem("a", start + one, "12"), problem("b", start + other, "5")])
+    assert not isinstance(first, Drop) and not isinstance(second, Drop)
+    first, second = near([problem("a", start + one, "12"), problem("b", start + other, "12")])
+    known = not any(sign in one for sign in ("|", "'", "balls", "boxes", "R$"))
+    assert (first, second is None) == (None, known)  # of others with one answer one goes
+
+
+def test_what_is_swapped():
+    def asks_otherwise(one, other):
+        return swapped(wording(one), wording(other))
+
+    assert asks_otherwise("the least value of x", "the greatest value of x")
+    assert not asks_otherwise("the least value of x", "the smallest value of x")  # one side
+    assert not asks_otherwise("the least value of x", "the value of x")  # left out
+    assert asks_otherwise("point $P$ on $AB$, find $AP$", "point $P$ on $AB$, find $BP$")
+    assert not asks_otherwise("point $P$ on $AB$, find $AP$", "POINT P ON AB, FIND AP")
+    assert not asks_otherwise("find $x$ if $x + 1 = 3$", "find $y$ if $y + 1 = 3$")  # a new name
+    assert not asks_otherwise("a man has a dog, find $x y$", "the man has dogs, find $x y$")
+
+
 def test_clusters_are_what_pairs_connect():
     words = [letter + "ox" for letter in "bcdfghjklmnpqrstv"]
     texts = [" ".join(words[start : start + 13]) for start in (0, 2, 4)]
@@ -226,8 +271,9 @@ def plain_near(problems, spec):
         alike = likeness(words[one], words[other])
         if words[one].numbers != words[other].numbers or alike < spec.similarity:
             continue
-        conflict = alike >= spec.conflict_similarity and words[one].values == words[other].values
-        if answers_agree(problems[one].answer, problems[other].answer) or conflict:
+        if answers_agree(problems[one].answer, problems[other].answer):
+            edges += [(one, other)] * (not swapped(words[one], words[other]))
+        elif alike >= spec.conflict_similarity and words[one].formula == words[other].formula:
             edges.append((one, other))
         elif alike >= 0.8:
             like.append((one, other, alike))
@@ -297,7 +343,11 @@ def test_the_clusters_are_those_of_all_pairs_compared(seed, conflicts):
         words += rng.sample(WORDS, rng.choice((0, 0, 1)))
         answer = rng.choice(["12", "12", "12", "7", "", "x + 1"])
         rows.append(problem(str(number), " ".join(words), answer, "s" * rng.randrange(3)))
-    spec = NearDuplicatesFilter(conflicts=conflicts, similarity=rng.choice((0.55, 0.7)))
+    spec = NearDuplicatesFilter(
+        conflicts=conflicts,
+        similarity=rng.choice((0.55, 0.7)),
+        conflict_similarity=rng.choice((0.8, 1.0)),
+    )
     assert [fate(one) for one in near(rows, **vars(spec))] == plain_near(rows, spec)
 
 
