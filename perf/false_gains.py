@@ -1,7 +1,7 @@
 """How often would we publish a false gain? A model compared with itself, many times.
 
     python perf/false_gains.py                      # all tables, one thread, about five minutes
-    python perf/false_gains.py pairs|families|selection --simulations 10000
+    python perf/false_gains.py pairs|unequal|families|selection --simulations 10000
 
 Difficulty is spread as in benchmarks, most problems near 0 or 1 and some between: the pass rate of
 a problem is Beta(0.8 m, 0.8 (1 - m)) with mean m; each figure is over m = 0.29, 0.65 and 0.83, with
@@ -14,6 +14,8 @@ a problem is Beta(0.8 m, 0.8 (1 - m)) with mean m; each figure is over m = 0.29,
     gain in     after a real gain (0.5 on the logit of every problem) the interval holds the gain
     score in    the interval of pass@1 holds m
     samples in  the interval over samples alone holds the pass rate of these very problems
+`unequal`: the same model twice, with k samples of the base and another number of the candidate: how
+    often that one is called improved, and worse.
 `families`: a base and five candidates that are the same model, judged as one family by Holm: how
     often any is called improved; and how often a candidate with a real gain is found among four
     without, alone and in the family.
@@ -104,6 +106,25 @@ def pairs_table(args: argparse.Namespace) -> None:
             print(f"| {n} | {k} | {' | '.join(shown.values())} |", flush=True)
 
 
+def unequal_table(args: argparse.Namespace) -> None:
+    print("| n | k of the base | k of the candidate | improved | worse |")
+    print("|---|---|---|---|---|")
+    for n, k, other in ((30, 1, 64), (40, 4, 64), (272, 1, 64), (272, 4, 64), (500, 4, 16)):
+        found = []
+        for mean in MEANS:
+            rng = np.random.default_rng([10, round(1000 * mean), n, k, other])
+            difficulty = assumed(mean)
+            rates = rng.beta(difficulty.a, difficulty.b, size=(args.simulations, n))
+            base, candidate = rng.binomial(k, rates) / k, rng.binomial(other, rates) / other
+            same = paired_differences(candidate - base, min(k, other), 0.95)
+            found.append((100 * np.mean(same.low > 0), 100 * np.mean(same.high < 0)))
+        ends = [
+            f"{np.mean(side):.2f} ({min(side):.2f}-{max(side):.2f})"
+            for side in zip(*found, strict=True)
+        ]
+        print(f"| {n} | {k} | {other} | {' | '.join(ends)} |", flush=True)
+
+
 def families(mean: float, n: int, k: int, simulations: int) -> NDArray[np.float64]:
     """[any false, found alone, found in the family], in percent."""
     rng = np.random.default_rng([8, round(1000 * mean), n, k])
@@ -179,7 +200,12 @@ def selection_table(args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    tables = {"pairs": pairs_table, "families": families_table, "selection": selection_table}
+    tables = {
+        "pairs": pairs_table,
+        "unequal": unequal_table,
+        "families": families_table,
+        "selection": selection_table,
+    }
     parser.add_argument("tables", nargs="*", choices=[*tables, []], help="default: all")
     parser.add_argument("--simulations", type=int, default=10_000)
     parser.add_argument("--intervals", type=int, default=2_000, help="looked at for score in")
