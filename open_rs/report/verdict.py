@@ -250,6 +250,7 @@ def cautions(data: RunData) -> list[str]:
                 f"{count(data.comparison['left_out'])} problems are left out of the difference: "
                 "the grader could not judge them on both sides."
             )
+        found += _comparison_cautions(data.comparison)
     if (step := data.selected_step) is not None:
         found.append(f"The checkpoint of step {step} was chosen on validation problems.")
     found += _uses(data)
@@ -263,7 +264,7 @@ def cautions(data: RunData) -> list[str]:
         if (summary.get("undecided_frac") or 0) > 0:
             found.append(
                 f"{name}: {percent(summary['undecided_frac'], 2)} of the samples could not be "
-                "graded; they count neither way."
+                "graded; they count neither way in the score."
             )
         if (summary.get("truncated_frac") or 0) >= 0.1:
             found.append(
@@ -277,6 +278,26 @@ def cautions(data: RunData) -> list[str]:
             found.append(
                 f"{name}: {count(summary['too_long'])} problems left out: prompt too long."
             )
+    return found
+
+
+def _comparison_cautions(comparison: Row) -> list[str]:
+    """What the comparison itself says beside its numbers."""
+    found = []
+    one = comparison.get("undecided") or {}
+    if one.get("before") or one.get("after"):
+        found.append(
+            f"Not judged: {count(one['before'])} samples before, {count(one['after'])} after. All "
+            f"of them counted against the difference, its interval is {points(one['low'])} to "
+            f"{points(one['high'])}; the verdict has to bear that."
+        )
+    if "smallest_gain" in comparison:
+        found.append(
+            f"A gain of {points(comparison['smallest_gain'])} points would be found in 80 % of "
+            "such comparisons; a smaller one mostly not."
+        )
+    if comparison.get("untold"):
+        found.append(f"Taken on trust, since no file tells it: {', '.join(comparison['untold'])}.")
     return found
 
 

@@ -116,6 +116,19 @@ def test_curves_draw_what_is_recorded_and_name_the_rest(full: RunData) -> None:
     ]
 
 
+def test_what_a_comparison_has_to_bear_is_said(full: RunData) -> None:
+    bears = {
+        "undecided": {"before": 0, "after": 3, "low": -0.02, "high": 0.31},
+        "smallest_gain": 0.062,
+        "untold": ["model"],
+    }
+    data = RunData(full.run, comparison=full.comparison | bears, evaluations=full.evaluations)
+    told = " ".join(cautions(data))
+    assert "0 samples before, 3 after" in told and "−2.0 to +31.0" in told
+    assert "A gain of +6.2 points would be found in 80 %" in told
+    assert "no file tells it: model." in told
+
+
 def test_alarms_are_counted_among_the_facts(full: RunData) -> None:
     assert dict(facts(full))["Alarms"] == "truncation 1, length_up 1"
 
