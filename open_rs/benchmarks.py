@@ -218,7 +218,13 @@ def _from_file(path: Path) -> list[Problem]:
 
 
 def _from_hub(benchmark: Benchmark) -> list[Problem]:
-    problems = load_problems(benchmark.source)
+    try:
+        problems = load_problems(benchmark.source)
+    except InputError as error:
+        raise InputError(
+            f"benchmark {benchmark.name}: {error}; or put {benchmark.name}.jsonl into the folder "
+            f"that the environment variable {FOLDER} names"
+        ) from error
     return [
         replace(one, id=f"{benchmark.name}/{row if benchmark.row_ids else one.id}")
         for row, one in enumerate(problems)

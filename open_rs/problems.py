@@ -82,6 +82,7 @@ def read_source(source: Source) -> Iterator[ReadRow]:
 
 
 MAX_CHARACTERS = 1_000_000  # of a problem, an answer or a solution: what is longer is no such thing
+SHOWN_CHARACTERS = 40  # of a value, in a detail
 EMPTY = BadRow("the problem is empty", "mend or remove the row")
 
 
@@ -144,9 +145,12 @@ def _text(value: Any, joint: str) -> str | None:
 
 def _missing(ours: str, row: Row, source: Source) -> BadRow:
     column = source.columns.get(ours, ours)
+    if column in row:
+        what = f"column {column!r} holds no text or number"
+        return BadRow(what, "mend or remove the row", repr(row[column])[:SHOWN_CHARACTERS])
     have = ", ".join(sorted(map(str, row))) or "none"
     return BadRow(
-        f"column {column!r} is missing or not text",
+        f"column {column!r} is missing",
         f'name it in columns, as in columns = {{ {ours} = "..." }}',
         f"columns: {have}",
     )

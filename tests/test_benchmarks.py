@@ -98,6 +98,17 @@ def test_the_hub_rows_give_the_problems_of_the_files(
     ]
 
 
+def test_without_a_hub_the_folder_is_named_as_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPEN_RS_BENCHMARKS", str(tmp_path))
+    table = BENCHMARKS["aime25"]
+    gone = table.source.model_copy(update={"hub": str(tmp_path / "gone")})
+    monkeypatch.setitem(BENCHMARKS, "aime25", type(table)(**{**vars(table), "source": gone}))
+    with pytest.raises(InputError, match=r"cannot be loaded .*put aime25\.jsonl .*OPEN_RS_BENCHM"):
+        load_benchmark("aime25")
+
+
 def test_a_file_stands_for_a_benchmark(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.jsonl", rows(3))
     assert [one.id for one in load_benchmark(str(file))] == ["aime24/0", "aime24/1", "aime24/2"]

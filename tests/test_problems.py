@@ -156,17 +156,17 @@ GOOD = {"problem": "p", "answer": "1"}
         ('"text"', "line 2: a JSON object is needed, got str"),
         (
             {"question": "q", "answer": "1"},
-            "line 2: column 'problem' is missing or not text (columns: answer, question); "
+            "line 2: column 'problem' is missing (columns: answer, question); "
             'name it in columns, as in columns = { problem = "..." }',
         ),
-        ({"problem": "q"}, "line 2: column 'answer' is missing or not text (columns: problem)"),
-        ({"problem": "q", "answer": True}, "line 2: column 'answer' is missing or not text"),
-        ('{"problem": "q", "answer": NaN}', "line 2: column 'answer' is missing or not text"),
-        ('{"problem": "q", "answer": Infinity}', "line 2: column 'answer' is missing or not text"),
-        ({"problem": None, "answer": "1"}, "line 2: column 'problem' is missing or not text"),
+        ({"problem": "q"}, "line 2: column 'answer' is missing (columns: problem)"),
+        ({"problem": "q", "answer": True}, "line 2: column 'answer' holds no text or number (True"),
+        ('{"problem": "q", "answer": NaN}', "line 2: column 'answer' holds no text or number"),
+        ('{"problem": "q", "answer": Infinity}', "line 2: column 'answer' holds no text or number"),
+        ({"problem": None, "answer": "1"}, "line 2: column 'problem' holds no text or number"),
         ({"problem": "  ", "answer": "1"}, "line 2: the problem is empty; mend or remove the row"),
         ({"problem": "q", "answer": " "}, "line 2: the answer is empty; mend or remove the row"),
-        ({}, "line 2: column 'problem' is missing or not text (columns: none)"),
+        ({}, "line 2: column 'problem' is missing (columns: none)"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, sentence):
@@ -177,7 +177,7 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, sentence):
 def test_a_renamed_column_that_is_missing_is_named_as_the_file_would(tmp_path):
     path = write(tmp_path / "set.jsonl", GOOD)
     source = Source(path=str(path), columns={"problem": "question"})
-    assert "column 'question' is missing or not text (columns: answer, problem)" in refusal(source)
+    assert "column 'question' is missing (columns: answer, problem)" in refusal(source)
 
 
 def test_answer_from_boxed_needs_the_solution(tmp_path):

@@ -122,7 +122,7 @@ def test_what_is_broken_in_one_line_is_not_met_in_another(tmp_path: Path) -> Non
         "not valid JSON",
         "not valid Unicode",
         "more than 1,000,000 characters",
-        "column 'problem' is missing or not text",
+        "column 'problem' holds no text or number",
         None,
     ]
 
@@ -134,7 +134,7 @@ def test_broken_lines_of_csv(tmp_path: Path) -> None:
         None,
         "not valid UTF-8",
         "more fields than columns",
-        "column 'answer' is missing or not text",
+        "column 'answer' holds no text or number",
         None,
     ]
 
@@ -173,7 +173,7 @@ def test_mixed_types_in_one_column(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     lines = [{"problem": "p", "answer": value} for value in ("1", 2, [3], None, 4.0)]
     path.write_text("".join(json.dumps(row) + "\n" for row in lines))
-    assert reasons(path) == [None, None, None, "column 'answer' is missing or not text", None]
+    assert reasons(path) == [None, None, None, "column 'answer' holds no text or number", None]
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def test_bad_rows_are_refused_or_dropped_with_their_reason(tmp_path: Path) -> No
         "input": 4,
         "dropped": 2,
         "kept": 2,
-        "reasons": {"column 'answer' is missing or not text": 1, "the problem is empty": 1},
+        "reasons": {"column 'answer' holds no text or number": 1, "the problem is empty": 1},
         "noted": {},
         "expected": None,
     }
@@ -132,7 +132,7 @@ def test_bad_rows_are_refused_or_dropped_with_their_reason(tmp_path: Path) -> No
     assert (row["filter"], row["kept"], row["detail"]) == (
         "read",
         False,
-        "columns: answer, problem",
+        "True",
     )
     with pytest.raises(InputError, match=r"hand: no row can be read \(.*line 1: the problem is em"):
         make(tmp_path, DUPLICATES, rows=rows[2:3], bad_rows="drop")
