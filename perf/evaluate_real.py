@@ -36,6 +36,7 @@ SCORES = (
     Score("tiny", "minerva", 4),
     Score("tiny", "olympiadbench", 4),
     Score("tiny", "gsm8k", 4),
+    Score(SMOL, "aime24", 1),
     Score(SMOL, "amc23", 1),
 )
 GREEDY = (("tiny", "amc23", 40, 64), (SMOL, "amc23", 4, 64))  # problems, tokens
