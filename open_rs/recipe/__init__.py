@@ -4,7 +4,7 @@
 `load` reads TOML and overrides.
 """
 
-from open_rs.recipe.engines import EngineSpec, NativeEngineSpec, OpenAIEngineSpec
+from open_rs.recipe.engines import EngineSpec, NativeEngineSpec, OpenAIEngineSpec, VLLMEngineSpec
 from open_rs.recipe.filters import (
     BoxedFilter,
     ContaminationFilter,
@@ -108,6 +108,7 @@ __all__ = [
     "Source",
     "TrainRecipe",
     "Trigger",
+    "VLLMEngineSpec",
     "load_recipe",
     "override",
     "recipe_from_dict",

@@ -110,4 +110,24 @@ class OpenAIEngineSpec(Section):
         return {key: getattr(self, key) for key in keys}
 
 
-EngineSpec = Annotated[NativeEngineSpec | OpenAIEngineSpec, Field(discriminator="type")]
+class VLLMEngineSpec(Section):
+    """vLLM in this process: samples from the recipe's model, for evaluation and curation."""
+
+    type: Literal["vllm"] = "vllm"
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="share of the GPU's memory that it may take"
+    )
+    max_model_len: int | None = Field(
+        None, ge=2, description="prompt and completion together; unset: the model's context"
+    )
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs over which a layer is split")
+    enforce_eager: bool = Field(False, description="no compilation and no CUDA graphs")
+
+    def shaping(self) -> dict[str, Any]:
+        """The settings that can change a completion."""
+        return {"type": self.type}
+
+
+EngineSpec = Annotated[
+    NativeEngineSpec | OpenAIEngineSpec | VLLMEngineSpec, Field(discriminator="type")
+]

@@ -10,7 +10,7 @@ from open_rs.errors import InputError
 from open_rs.grade import Grader
 from open_rs.problems import Problem, load_problems
 from open_rs.prompts import Prompter, ServerPrompter
-from open_rs.recipe import ModelRecipe, NativeEngineSpec, OpenAIEngineSpec, Recipe
+from open_rs.recipe import ModelRecipe, NativeEngineSpec, OpenAIEngineSpec, Recipe, VLLMEngineSpec
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Engine, Prompt, SamplingParams
 from open_rs.runs import RunFolder, training_source
@@ -31,12 +31,16 @@ def open_sampler(
     spec = recipe.rollout.engine
     if model is not None and isinstance(spec, OpenAIEngineSpec):
         raise InputError('rollout.engine: an endpoint cannot be trained; set type = "native"')
+    if model is not None and isinstance(spec, VLLMEngineSpec):
+        raise InputError('rollout.engine: vLLM cannot be trained with; set type = "native"')
     prompter = open_prompter(recipe, path=path)
     match spec:
         case NativeEngineSpec():
             engine = native_engine(recipe, source, model, prompter.tokenizer)
         case OpenAIEngineSpec():
             engine = endpoint_engine(spec.resolved(source.path), spent_usd)
+        case VLLMEngineSpec():
+            engine = vllm_engine(recipe, spec, source, prompter.tokenizer)
         case _ as unknown:
             assert_never(unknown)
     grade = recipe.grade
@@ -74,6 +78,14 @@ def endpoint_engine(spec: OpenAIEngineSpec, spent_usd: float) -> Engine:
     from open_rs.rollout.endpoint import EndpointEngine
 
     return EndpointEngine(spec, spent_usd=spent_usd)
+
+
+def vllm_engine(
+    recipe: Recipe, spec: VLLMEngineSpec, source: ModelRecipe, tokenizer: Any
+) -> Engine:
+    from open_rs.rollout.vllm import VLLMEngine
+
+    return VLLMEngine(spec, source, tokenizer, max_slots=recipe.rollout.max_slots)
 
 
 def training_prompts(

@@ -139,7 +139,7 @@ def test_several_benchmarks_go_to_folders_of_their_own(command, tmp_path: Path) 
             ("tiny", "--benchmark", "bad.jsonl"),
             "bad.jsonl: the answer of mine/0, 'np.sin(3)', does",
         ),
-        (("tiny", "--benchmark", "mine.jsonl", "--engine", "vllm"), "--engine vllm: unknown"),
+        (("tiny", "--benchmark", "mine.jsonl", "--engine", "trt"), "--engine trt: unknown"),
         (("tiny", "--benchmark", "mine.jsonl", "--engine", "openai"), "base_url: missing"),
         (("tiny", "--benchmark", "mine.jsonl", "--set", "evaluate.top_q=1"), "evaluate.top_q"),
         (("tiny", "--benchmark", "mine.jsonl", "--out", "mine.jsonl"), "cannot be written"),
