@@ -74,7 +74,8 @@ class RolloutRecipe(Section):
     """Sampling in training; curation and evaluation use the same engine."""
 
     engine: EngineSpec = Field(
-        NativeEngineSpec(), description="native, or openai for an endpoint, which cannot be trained"
+        NativeEngineSpec(),
+        description="native; vllm in this process, or openai for an endpoint: these two only sample",
     )
     group_size: int = Field(
         8, ge=2, description="completions per prompt (G); an advantage compares within a group"
