@@ -75,7 +75,7 @@ class RolloutRecipe(Section):
 
     engine: EngineSpec = Field(
         NativeEngineSpec(),
-        description="native; vllm in this process, or openai for an endpoint: these two only sample",
+        description="native; vllm in this process or openai for an endpoint, which only sample",
     )
     group_size: int = Field(
         8, ge=2, description="completions per prompt (G); an advantage compares within a group"
