@@ -27,7 +27,7 @@ from open_rs.rollout.noise import NoiseAhead, stream_key
 from open_rs.rollout.prefill import Prefill
 from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
 from open_rs.rollout.slots import BROKEN, ENDED, ENDER, Row, Slots
-from open_rs.rollout.stops import StopStrings
+from open_rs.rollout.stops import StopStrings, ending_tokens
 
 
 class NativeEngine:
@@ -74,8 +74,7 @@ class NativeEngine:
         if self._given_eos is not None:
             return sorted(set(self._given_eos))
         named = getattr(self.model.generation_config, "eos_token_id", None)
-        several = list(named) if isinstance(named, (list, tuple)) else [named]
-        return sorted({t for t in [*several, self.tokenizer.eos_token_id] if t is not None})
+        return ending_tokens(named, self.tokenizer)
 
     def generate(
         self,

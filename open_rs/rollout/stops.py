@@ -50,3 +50,9 @@ class StopStrings:
         """`text` up to the end of the stop string that ends first, all of it without one."""
         ends = [text.find(string) + len(string) for string in self.stop if string in text]
         return text[: min(ends)] if ends else text
+
+
+def ending_tokens(named: int | Sequence[int] | None, tokenizer: Any) -> list[int]:
+    """The tokens that end a completion: those that the model names, and the tokenizer's own."""
+    several = [named] if named is None or isinstance(named, int) else [*named]
+    return sorted({one for one in [*several, tokenizer.eos_token_id] if one is not None})

@@ -18,7 +18,7 @@ from open_rs.recipe import ModelRecipe, VLLMEngineSpec
 from open_rs.rollout.fit import Fit, check_params, check_prompts
 from open_rs.rollout.openai_api import request_seed
 from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
-from open_rs.rollout.stops import StopStrings
+from open_rs.rollout.stops import StopStrings, ending_tokens
 
 CPU_DEFAULTS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
 
@@ -60,7 +60,10 @@ class VLLMEngine:
             ) from error
         config = self.llm.llm_engine.model_config
         self.fit = Fit(config.max_model_len, {}, config.get_vocab_size(), keeps_logits=False)
-        self.eos_token_ids = ending_tokens(config, tokenizer)
+        named = (config.try_get_generation_config() or {}).get("eos_token_id")
+        if named is None:
+            named = getattr(config.hf_text_config, "eos_token_id", None)
+        self.eos_token_ids = ending_tokens(named, tokenizer)
 
     @property
     def harness(self) -> dict[str, Any]:
@@ -179,12 +182,3 @@ def import_vllm(device: str) -> Any:
             'rollout.engine: type = "vllm" needs the vllm package; pip install "open-rs[vllm]" '
             "(0.32 was tried), or on a CPU make vllm-env"
         ) from None
-
-
-def ending_tokens(config: Any, tokenizer: Any) -> list[int]:
-    """The EOS set, as the native engine's: of the generation config and of the tokenizer."""
-    named = (config.try_get_generation_config() or {}).get("eos_token_id")
-    if named is None:
-        named = getattr(config.hf_text_config, "eos_token_id", None)
-    several = list(named) if isinstance(named, (list, tuple)) else [named]
-    return sorted({t for t in [*several, tokenizer.eos_token_id] if t is not None})
