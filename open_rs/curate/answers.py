@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from open_rs.curate.stages import Row, Setting
-from open_rs.errors import GuardStop
 from open_rs.recipe import OpenAIEngineSpec, Recipe
 from open_rs.recipe.filters import AskingFilter, ModelFilter
+from open_rs.rollout.limits import Undecided
 from open_rs.runs import append_jsonl, read_log
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from open_rs.rollout.protocol import Rollout, SamplingParams
 
 JOURNAL = "answers"  # the file of all answers, whichever filter asked
-FEWEST_UNDECIDED = 8  # below this many rows, a share says little
 
 
 def asking_recipe(recipe: Recipe, spec: ModelFilter) -> Recipe:
@@ -110,29 +108,11 @@ class Answers:
             sampler.engine.budget.spent_usd = self.spent_usd
 
 
-class UndecidedRows:
-    """Counts rows that no answer decided, and stops where their share is too large."""
-
-    def __init__(self, spec: AskingFilter) -> None:
-        self.type: str = getattr(spec, "type", "")
-        self.allowed = spec.max_undecided
-        self.asked = 0
-        self.reasons: Counter[str] = Counter()
-
-    def count(self, reason: str | None) -> None:
-        """One more row; `reason` says why it is undecided."""
-        self.asked += 1
-        if reason is not None:
-            self.reasons[reason] += 1
-
-    def check(self, *, ended: bool = False) -> None:
-        """`ended`: all rows of this call are counted, however few there are."""
-        undecided = self.reasons.total()
-        enough = ended or undecided >= FEWEST_UNDECIDED
-        if undecided and enough and undecided > self.allowed * self.asked:
-            reason, count = self.reasons.most_common(1)[0]
-            raise GuardStop(
-                f"filter {self.type}: {undecided} of {self.asked} rows are undecided, above "
-                f"max_undecided = {self.allowed:g} ({count} x {reason}); mend the cause or raise "
-                "it, and start again: what was answered is kept"
-            )
+def undecided_rows(spec: AskingFilter) -> Undecided:
+    """Counts rows that no answer decided."""
+    return Undecided(
+        spec.max_undecided,
+        where=f"filter {getattr(spec, 'type', '')}",
+        what="rows are undecided",
+        cure="mend the cause or raise it, and start again",
+    )

@@ -9,7 +9,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from open_rs.console import progress
-from open_rs.curate.answers import Answers, UndecidedRows, answering, answers_key, asking_recipe
+from open_rs.curate.answers import (
+    Answers,
+    answering,
+    answers_key,
+    asking_recipe,
+    undecided_rows,
+)
 from open_rs.curate.stages import Drop, Judge, Note, Row, Setting, Verdict
 from open_rs.problems import Problem
 from open_rs.prompts import JUDGE_QUESTIONS, judge_prompt
@@ -83,7 +89,7 @@ def open_judge(spec: JudgeFilter, setting: Setting) -> Iterator[Judge]:
     answers = Answers(setting, key)
     answers.open(sampler)
     asking = Asking(spec, sampler, recipe.seed, answers)
-    undecided = UndecidedRows(spec)
+    undecided = undecided_rows(spec)
 
     def judge(problems: Sequence[Problem]) -> list[Verdict]:
         verdicts: list[Verdict] = []

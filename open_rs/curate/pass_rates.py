@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from open_rs.console import progress
-from open_rs.curate.answers import Answers, UndecidedRows, answering, answers_key, asking_recipe
+from open_rs.curate.answers import (
+    Answers,
+    answering,
+    answers_key,
+    asking_recipe,
+    undecided_rows,
+)
 from open_rs.curate.filters import grading_inputs
 from open_rs.curate.stages import Drop, Judge, Note, Row, Setting, Verdict
 from open_rs.problems import Problem
 from open_rs.recipe import PassRateFilter, PromptLimitFilter, Recipe
+from open_rs.rollout.limits import Undecided
 from open_rs.runs import append_jsonl, read_log, write_jsonl
 
 if TYPE_CHECKING:
@@ -45,7 +52,7 @@ def open_pass_rate(spec: PassRateFilter, setting: Setting) -> Iterator[Judge]:
     answers = Answers(setting, key)
     answers.open(sampler)
     table = RateTable(setting.journal("pass_rates"))
-    undecided = UndecidedRows(spec)
+    undecided = undecided_rows(spec)
 
     def judge(problems: Sequence[Problem]) -> list[Verdict]:
         rates = measure(problems, sampler, recipe, spec.num_samples, answers, undecided)
@@ -61,7 +68,7 @@ def measure(
     recipe: Recipe,
     num_samples: int,
     answers: Answers,
-    undecided: UndecidedRows,
+    undecided: Undecided,
 ) -> dict[str, PassRate]:
     """The pass rate of each problem by id; draws and grades only samples that are not known, as in
     training.

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from open_rs.errors import InputError
 from open_rs.interrupt import WAIT_SECONDS, poll
 from open_rs.recipe import OpenAIEngineSpec
+from open_rs.rollout.groups import gather
 from open_rs.rollout.limits import Budget, Pacer, Undecided
 from open_rs.rollout.openai_api import Answer, Client, Unusable, request_seed
 from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
@@ -80,7 +81,12 @@ class EndpointEngine:
         self.spec = spec
         self.stats: EngineStats | None = None
         self.budget = Budget(spec, spent_usd)
-        self.undecided = Undecided(spec)
+        self.undecided = Undecided(
+            spec.max_undecided,
+            where="rollout.engine",
+            what=f"requests to {spec.base_url} have no usable answer",
+            cure="mend the cause and start again",
+        )
         self._client = Client(spec, Pacer(spec.requests_per_minute).wait)
 
     @property
@@ -116,24 +122,24 @@ class EndpointEngine:
         Raises `GuardStop` where the cost would pass `max_usd` (what is under way still comes in) or
         too many requests fail.
         """
-        groups = [RolloutGroup(p.problem, list(p.prompt_ids), []) for p in prompts]
         counts = Counts(time.perf_counter())
         wanted = self._jobs(prompts, group_size, params, seed, step, skip)
         try:
-            with closing(self._outcomes(wanted, params)) as outcomes:
-                for job, outcome in outcomes:
-                    rollout = self._rollout(job, outcome, counts)
-                    if keep:
-                        groups[job.index].rollouts.append(rollout)
-                    if on_finished is not None:
-                        on_finished(job.prompt, rollout)
-                    self.undecided.check()
-            self.undecided.check(ended=True)
+            ended = self._rollouts(wanted, params, counts)
+            groups, _ = gather(prompts, ended, on_finished=on_finished, keep=keep)
         finally:
             self.stats = counts.stats(priced=None not in self.spec.prices)
-        for group in groups:
-            group.rollouts.sort(key=lambda rollout: rollout.sample)
         return groups
+
+    def _rollouts(
+        self, wanted: Iterator[Job], params: SamplingParams, counts: Counts
+    ) -> Generator[tuple[int, Rollout]]:
+        """(prompt index, rollout) as they end; too many without a usable answer stop it."""
+        with closing(self._outcomes(wanted, params)) as outcomes:
+            for job, outcome in outcomes:
+                yield job.index, self._rollout(job, outcome, counts)
+                self.undecided.check()
+        self.undecided.check(ended=True)
 
     def _jobs(
         self,

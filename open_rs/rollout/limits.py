@@ -88,27 +88,28 @@ class Budget:
 
 
 class Undecided:
-    """Counts requests without a usable answer, and stops where their share is too large."""
+    """Counts what was asked and came without a usable answer, and stops where its share is too
+    large. `where` and `what` begin the sentence, `cure` ends it.
+    """
 
-    def __init__(self, spec: OpenAIEngineSpec) -> None:
-        self.spec = spec
+    def __init__(self, allowed: float, *, where: str, what: str, cure: str) -> None:
+        self.allowed, self.where, self.what, self.cure = allowed, where, what, cure
         self.asked = 0
         self.reasons: Counter[str] = Counter()
 
     def count(self, reason: str | None) -> None:
-        """One more request has ended; `reason` says why it has no usable answer."""
+        """One more has ended; `reason` says why it has no usable answer."""
         self.asked += 1
         if reason is not None:
             self.reasons[reason] += 1
 
     def check(self, *, ended: bool = False) -> None:
-        """Raises `GuardStop` above the share that the recipe allows; `ended`: nothing follows."""
+        """Raises `GuardStop` above the share that is allowed; `ended`: nothing follows."""
         undecided = self.reasons.total()
         enough = ended or undecided >= FEWEST_UNDECIDED
-        if undecided and enough and undecided > self.spec.max_undecided * self.asked:
+        if undecided and enough and undecided > self.allowed * self.asked:
             reason, count = self.reasons.most_common(1)[0]
             raise GuardStop(
-                f"rollout.engine: {undecided} of {self.asked} requests to {self.spec.base_url} "
-                f"have no usable answer, above max_undecided = {self.spec.max_undecided:g} "
-                f"({count} x {reason}); mend the cause and start again: what was answered is kept"
+                f"{self.where}: {undecided} of {self.asked} {self.what}, above max_undecided = "
+                f"{self.allowed:g} ({count} x {reason}); {self.cure}: what was answered is kept"
             )

@@ -11,7 +11,7 @@ lies that close to a border between two tokens.
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from open_rs.errors import GuardStop, InputError
 from open_rs.interrupt import poll
 from open_rs.rollout.decoder import decoder_of
 from open_rs.rollout.fit import check_model, check_params, check_prompts
+from open_rs.rollout.groups import gather, wanted_samples
 from open_rs.rollout.noise import NoiseAhead, stream_key
 from open_rs.rollout.prefill import Prefill
 from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
@@ -96,18 +97,10 @@ class NativeEngine:
         check_params(group_size, params)
         check_prompts(prompts, params, self.fit)
         started = time.perf_counter()
-        groups = [RolloutGroup(p.problem, list(p.prompt_ids), []) for p in prompts]
-        tokens = 0
         with sampling_mode(self.model):
             rows = pending_rows(prompts, group_size, skip)
-            for index, rollout in self._rollouts(prompts, rows, params, seed, step):
-                tokens += len(rollout.completion_ids)
-                if keep:
-                    groups[index].rollouts.append(rollout)
-                if on_finished is not None:
-                    on_finished(prompts[index], rollout)
-        for group in groups:
-            group.rollouts.sort(key=lambda rollout: rollout.sample)
+            ended = self._rollouts(prompts, rows, params, seed, step)
+            groups, tokens = gather(prompts, ended, on_finished=on_finished, keep=keep)
         self.stats = EngineStats(
             prompt_tokens=sum(len(prompt.prompt_ids) for prompt in prompts),
             completion_tokens=tokens,
@@ -122,7 +115,7 @@ class NativeEngine:
         params: SamplingParams,
         seed: int,
         step: int,
-    ) -> Iterator[tuple[int, Rollout]]:
+    ) -> Generator[tuple[int, Rollout]]:
         """(prompt index, rollout) as they end: fill the slots, decode, refill."""
         pending = deque(rows)
         if not pending:
@@ -208,10 +201,9 @@ def pending_rows(
     prompts: Sequence[Prompt], group_size: int, skip: Container[tuple[str, int]] = ()
 ) -> Iterator[Row]:
     """The rollouts to draw, problem by problem."""
-    for index, prompt in enumerate(prompts):
-        for sample in range(group_size):
-            if (prompt.problem.id, sample) not in skip:
-                yield Row(index, sample, prompt.prompt_ids[-1], len(prompt.prompt_ids))
+    for index, sample in wanted_samples(prompts, group_size, skip):
+        ids = prompts[index].prompt_ids
+        yield Row(index, sample, ids[-1], len(ids))
 
 
 @contextmanager

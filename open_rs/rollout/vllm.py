@@ -7,7 +7,7 @@ those of training, and text is decoded from the completion's ids as by the nativ
 
 import os
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +16,7 @@ from open_rs.interrupt import poll
 from open_rs.models import model_path, pick_device, pick_dtype
 from open_rs.recipe import ModelRecipe, VLLMEngineSpec
 from open_rs.rollout.fit import Fit, check_params, check_prompts
+from open_rs.rollout.groups import gather, wanted_samples
 from open_rs.rollout.openai_api import request_seed
 from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
 from open_rs.rollout.stops import StopStrings, ending_tokens
@@ -92,22 +93,10 @@ class VLLMEngine:
         """Draw `group_size` completions for each prompt; `on_finished` is called as each ends."""
         check_params(group_size, params)
         check_prompts(prompts, params, self.fit)
-        started, tokens = time.perf_counter(), 0
-        groups = [RolloutGroup(p.problem, list(p.prompt_ids), []) for p in prompts]
-        wanted = (
-            (index, sample)
-            for index, prompt in enumerate(prompts)
-            for sample in range(group_size)
-            if (prompt.problem.id, sample) not in skip
-        )
-        for index, rollout in self._rollouts(prompts, wanted, params, seed, step):
-            tokens += len(rollout.completion_ids)
-            if keep:
-                groups[index].rollouts.append(rollout)
-            if on_finished is not None:
-                on_finished(prompts[index], rollout)
-        for group in groups:
-            group.rollouts.sort(key=lambda rollout: rollout.sample)
+        started = time.perf_counter()
+        wanted = wanted_samples(prompts, group_size, skip)
+        ended = self._rollouts(prompts, wanted, params, seed, step)
+        groups, tokens = gather(prompts, ended, on_finished=on_finished, keep=keep)
         read = sum(len(prompt.prompt_ids) for prompt in prompts)
         self.stats = EngineStats(read, tokens, time.perf_counter() - started)
         return groups
@@ -119,7 +108,7 @@ class VLLMEngine:
         params: SamplingParams,
         seed: int,
         step: int,
-    ) -> Iterator[tuple[int, Rollout]]:
+    ) -> Generator[tuple[int, Rollout]]:
         """(prompt index, rollout) as they end. vLLM always has twice its slots to choose from."""
         engine, under_way = self.llm.llm_engine, dict[str, tuple[int, int]]()
         stops = (
