@@ -19,7 +19,7 @@ from open_rs.runs import RunFolder, log_event, read_json, read_metrics, write_by
 from open_rs.scripts import outside_share
 from open_rs.train.checkpoint import checkpoint_steps, damage, remove_checkpoint, restore
 from open_rs.train.metrics import NGRAM_SIZE, SCRIPT
-from open_rs.train.resume import STEP_SCORE, saved_metrics, step_of
+from open_rs.train.resume import made_after, saved_metrics
 from open_rs.train.reward_functions import repeated_share
 from open_rs.train.sentinel import Alarm, Sentinel
 from open_rs.train.settings import changed_value, fired, settings_at
@@ -151,8 +151,7 @@ def pull_triggers(training: Training, step: int) -> None:
         return
     rows, changes = read_metrics(training.run), changes_of(training)
     for index, schedule in fired(training.recipe, rows, changes):
-        now = settings_at(training.recipe, step + 1, changes_of(training))
-        value = changed_value(now, schedule)
+        value = changed_value(settings_of(training, step + 1), schedule)
         change = {"step": step, "key": schedule.key, "value": value, "schedule": index}
         training.state.changes.append(change)
         say(f"schedule: {schedule.key} is {value:g} from step {step + 1} on")
@@ -184,7 +183,7 @@ def roll_back(training: Training, alarm: Alarm, step: int) -> None:
     rolled_back/.
     """
     run, recipe = training.run, training.recipe
-    now = settings_at(recipe, step + 1, changes_of(training))
+    now = settings_of(training, step + 1)
     changes = [
         {"step": step, "key": change.key, "value": changed_value(now, change)}
         for change in recipe.sentinel.changes
@@ -219,12 +218,7 @@ def complete_roll_back(run: RunFolder) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     if run.metrics.exists():
         shutil.copy2(run.metrics, kept / run.metrics.name)
-    later = [path for path in run.rollouts(0).parent.glob("*") if step_of(path) > step]
-    for folder in run.evaluation("").glob("validation-*"):
-        match = STEP_SCORE.fullmatch(folder.name)
-        if match and int(match[1]) > step:
-            later.append(folder)
-    for path in later:
+    for path in made_after(run, step):
         target = kept / path.relative_to(run.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)

@@ -181,13 +181,21 @@ def step_of(path: Path) -> int:
 
 def take_back(run: RunFolder, step: int) -> None:
     """Remove rollouts and validation scores of later steps, where they are to be made anew."""
-    for path in run.rollouts(0).parent.glob("*"):
-        if step_of(path) > step:
+    for path in made_after(run, step):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
             path.unlink()
+
+
+def made_after(run: RunFolder, step: int) -> list[Path]:
+    """The files of rollouts and the folders of validation scores that belong to later steps."""
+    later = [path for path in run.rollouts(0).parent.glob("*") if step_of(path) > step]
     for folder in run.evaluation("").glob("validation-*"):
         match = STEP_SCORE.fullmatch(folder.name)
         if match and int(match[1]) > step:
-            shutil.rmtree(folder)
+            later.append(folder)
+    return later
 
 
 # --- the recipe ---

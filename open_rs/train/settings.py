@@ -1,8 +1,8 @@
 """The recipe as it holds at a step: schedules by step, and the changes that triggers and the
-sentinel have made so far (`changes.jsonl` of the run).
+sentinel have made so far (`guard.changes_of`).
 
 The loop asks for the recipe of its step and reads nothing else, so whatever may change is changed
-in one place. Changes are rows of a file, not state: a resumed run reads them again.
+in one place.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -86,11 +86,16 @@ def fired(
     return found
 
 
+def moving_keys(recipe: Recipe) -> set[str]:
+    """The settings that a schedule, a trigger or a roll-back can change."""
+    return {one.key for one in recipe.schedules} | {one.key for one in recipe.sentinel.changes}
+
+
 def scheduled_weights(recipe: Recipe, now: Recipe) -> dict[str, float]:
     """The weights of this step, by reward, that some schedule or change may move."""
-    asked = {one.key for one in recipe.schedules} | {one.key for one in recipe.sentinel.changes}
+    moving = moving_keys(recipe)
     weights = {reward_name(one.model_dump()): one.weight for one in now.rewards}
-    return {name: one for name, one in weights.items() if f"rewards.{name}.weight" in asked}
+    return {name: one for name, one in weights.items() if f"rewards.{name}.weight" in moving}
 
 
 def outside_band(now: Recipe, pass_rates: Mapping[str, float]) -> set[str]:
@@ -101,9 +106,8 @@ def outside_band(now: Recipe, pass_rates: Mapping[str, float]) -> set[str]:
 
 def uses_band(recipe: Recipe) -> bool:
     """Whether problems are ever chosen by their pass rate."""
-    keys = {one.key for one in recipe.schedules} | {one.key for one in recipe.sentinel.changes}
     stated = recipe.data.min_pass_rate > 0 or recipe.data.max_pass_rate < 1
-    return stated or bool(keys & {"data.min_pass_rate", "data.max_pass_rate"})
+    return stated or bool(moving_keys(recipe) & {"data.min_pass_rate", "data.max_pass_rate"})
 
 
 def largest_cap(recipe: Recipe) -> int:
@@ -125,5 +129,4 @@ def largest_cap(recipe: Recipe) -> int:
 
 def uses_kl(recipe: Recipe) -> bool:
     """Whether the frozen start is ever needed: now, by a schedule or after an alarm."""
-    keys = {one.key for one in recipe.schedules} | {one.key for one in recipe.sentinel.changes}
-    return recipe.loss.kl_coef > 0 or "loss.kl_coef" in keys
+    return recipe.loss.kl_coef > 0 or "loss.kl_coef" in moving_keys(recipe)
