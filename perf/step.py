@@ -69,7 +69,7 @@ def forced_lengths(load: Workload, step: int) -> list[int]:
 
 
 def problem_rows(load: Workload, data: Path, count: int) -> list[dict[str, Any]]:
-    """The problems of the workload as rows of ours; every step takes the next ones."""
+    """The problems of the workload as rows of ours, numbered; every step takes the next ones."""
     from dataclasses import asdict
 
     from open_rs.problems import load_problems
@@ -78,8 +78,10 @@ def problem_rows(load: Workload, data: Path, count: int) -> list[dict[str, Any]]
 
     if load.gsm8k:
         path = data / "train" / "gsm8k_r1zero.jsonl.gz"
-        return [asdict(one) for one in load_problems(Source(path=str(path), count=count))]
-    return [asdict(one) for one in arithmetic_problems("train", count, seed=0, levels=(1, 2, 3, 4))]
+        found = load_problems(Source(path=str(path), count=count))
+    else:
+        found = arithmetic_problems("train", count, seed=0, levels=(1, 2, 3, 4))
+    return [asdict(one) | {"id": f"p{number}"} for number, one in enumerate(found)]
 
 
 # --- the workers -----------------------------------------------------------------------------
@@ -158,8 +160,7 @@ class Forced:
 
 def every_second_group(rollout: Any, problem: Any, *, group: Any) -> float:
     """1 for every other rollout of every other group: half of the groups have no signal."""
-    alive = int(problem.id, 16) % 2 == 0 if problem.id.isalnum() else True
-    return float(alive and rollout.sample % 2)
+    return float(int(problem.id.removeprefix("p")) % 2 and rollout.sample % 2)
 
 
 def force_ours(slots_class: Any, load: Workload) -> None:
