@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from open_rs import __version__
-from open_rs.commands import compare, curate, evaluate, grade, import_, power, report, train
+from open_rs.commands import compare, curate, evaluate, grade, import_, power, report, train, watch
 from open_rs.commands.shared import stop
 from open_rs.errors import GuardStop, InputError
 from open_rs.text import redact
@@ -29,6 +29,7 @@ COMMANDS = (
     curate.curate,
     train.plan,
     train.train,
+    watch.watch,
     evaluate.evaluate,
     compare.compare,
     power.power,

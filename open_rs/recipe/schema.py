@@ -180,6 +180,9 @@ class TrainRecipe(Section):
     rehearse: bool | None = Field(
         None, description="try the largest micro-batch before the first step; without it, on CUDA"
     )
+    trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(
+        (), description="experiment trackers that get the metrics as well"
+    )
     max_nonfinite_steps: int = Field(
         5, ge=1, description="stop after so many steps in a row without a finite gradient"
     )

@@ -5,9 +5,10 @@ P prompts per batch, G rollouts per prompt. A step is one optimizer update; a ro
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from open_rs.errors import GuardStop, InputError
 from open_rs.evaluate.records import is_finished, total_tokens
 from open_rs.evaluate.run import evaluate_model, validation_settings
 from open_rs.interrupt import DeadlinePassed, Interrupted, poll, stop_on_signals, undisturbed
+from open_rs.live import LiveView
 from open_rs.recipe import Recipe
 from open_rs.rollout.build import training_params
 from open_rs.rollout.protocol import Rollout, RolloutGroup
@@ -45,8 +47,10 @@ from open_rs.train.schedule import learning_rate
 from open_rs.train.sentinel import Alarm
 from open_rs.train.settings import outside_band, scheduled_weights
 from open_rs.train.setup import Training, open_training
+from open_rs.train.trackers import open_trackers
 from open_rs.train.update import add_reference_logprobs, update
-from open_rs.train.view import TrainView
+
+Onlooker = Callable[[Mapping[str, Any]], None]  # is told every row of metrics
 
 
 def train(recipe: Recipe, run: RunFolder, *, accept_changes: bool = False) -> None:
@@ -59,23 +63,24 @@ def train(recipe: Recipe, run: RunFolder, *, accept_changes: bool = False) -> No
     with (
         stop_on_signals(),
         open_training(recipe, run, accept_changes=accept_changes) as training,
-        TrainView(recipe, run) as view,
+        open_trackers(recipe, run) as trackers,
+        LiveView(run) as view,
         leaving_well(training),
     ):
         rehearse(training)
         watch_again(training)
         while True:
             with suppress(RolledBack):  # then the steps go on from an earlier one
-                steps(training, view)
+                steps(training, [view.row, trackers.log])
                 break
         training.saver.wait()
         log_event(run, "finish", training.state.step)
 
 
-def steps(training: Training, view: TrainView) -> None:
+def steps(training: Training, onlookers: Sequence[Onlooker]) -> None:
     """Every step that is left: roll out, learn, note, save, score."""
     recipe, run, state = training.recipe, training.run, training.state
-    validate(training, view)
+    validate(training, onlookers)
     while state.step < recipe.train.num_steps:
         training.budget.watch(training.saver.seconds)
         poll()
@@ -92,8 +97,7 @@ def steps(training: Training, view: TrainView) -> None:
             metrics |= training.budget.metrics()
             metrics["time/step_s"] = time.perf_counter() - started
             row = {"step": state.step, **metrics}
-            append_jsonl(run.metrics, row)
-            view.step(state.step, metrics, groups)
+            note(run, row, onlookers)
             alarms += follow(training, row, groups)
             metrics, started = {}, time.perf_counter()
         pull_triggers(training, state.step)
@@ -101,7 +105,7 @@ def steps(training: Training, view: TrainView) -> None:
         training.saver.look()
         if save_is_due(state.step, recipe):
             save(training)
-        validate(training, view)
+        validate(training, onlookers)
 
 
 def save_is_due(step: int, recipe: Recipe) -> bool:
@@ -359,7 +363,14 @@ def save(training: Training) -> None:
         )
 
 
-def validate(training: Training, view: TrainView) -> None:
+def note(run: RunFolder, row: Mapping[str, Any], onlookers: Sequence[Onlooker]) -> None:
+    """A row of metrics: into the log, then to whoever follows it."""
+    append_jsonl(run.metrics, dict(row))
+    for tell in onlookers:
+        tell(row)
+
+
+def validate(training: Training, onlookers: Sequence[Onlooker]) -> None:
     """Score the validation set where it is due and not yet done; step 0 is the start."""
     recipe, run, step = training.recipe, training.run, training.state.step
     if not score_is_due(step, recipe):
@@ -379,6 +390,5 @@ def validate(training: Training, view: TrainView) -> None:
         "validation/pass@1_low": found["low"],
         "validation/pass@1_high": found["high"],
     }
-    append_jsonl(run.metrics, {"step": step, **row})
-    view.score(step, row)
+    note(run, {"step": step, **row}, onlookers)
     act(training, follow(training, {"step": step, **row}, []))

@@ -55,6 +55,7 @@ FREE_KEYS = (
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
     "train.max_nonfinite_steps",
+    "train.trackers",
     "evaluate.num_samples",
     "evaluate.confidence",
     "evaluate.scripts",
