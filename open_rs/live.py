@@ -91,7 +91,7 @@ class RunView:
 
     def refresh(self) -> list[str]:
         """Read what is new. Returns a line for each step and score; events go to `notes`."""
-        lines = []
+        lines = list[str]()
         for path, tail in self.logs.items():
             rows = tail.rows()
             if tail.restarted:
