@@ -6,13 +6,25 @@ Progress goes to stderr, the result to stdout. Exit status: 0 done; 1 ran and th
 
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Annotated
 
 import typer
 
 from open_rs import __version__
-from open_rs.commands import compare, curate, evaluate, grade, import_, power, report, train, watch
+from open_rs.commands import (
+    compare,
+    curate,
+    evaluate,
+    grade,
+    import_,
+    init,
+    power,
+    report,
+    train,
+    watch,
+)
 from open_rs.commands.shared import stop
 from open_rs.errors import GuardStop, InputError
 from open_rs.text import redact
@@ -24,21 +36,49 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-COMMANDS = (
-    train.quickstart,
-    curate.curate,
-    train.plan,
-    train.train,
-    watch.watch,
-    evaluate.evaluate,
-    compare.compare,
-    power.power,
-    report.report,
-    grade.grade,
-)
-for command in COMMANDS:
-    app.command()(command)
-app.command("import")(import_.import_recipe)
+# Each command with examples for its --help
+COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
+    train.quickstart: ("open-rs quickstart", "open-rs quickstart train.num_steps=20 --out runs/q"),
+    init.init: (
+        "open-rs init mine",
+        "open-rs init mine --problems my.csv --model HuggingFaceTB/SmolLM2-135M-Instruct",
+    ),
+    curate.curate: (
+        "open-rs curate recipe.toml --out data/set",
+        "open-rs curate --explain ID --out data/set",
+    ),
+    train.plan: ("open-rs plan recipe.toml", "open-rs plan recipe.toml train.num_steps=500"),
+    train.train: (
+        "open-rs train recipe.toml train.num_steps=50 rollout.group_size=8",
+        "open-rs train --resume runs/NAME",
+    ),
+    watch.watch: ("open-rs watch runs/NAME", "open-rs watch runs/NAME --json"),
+    evaluate.evaluate: (
+        "open-rs evaluate runs/NAME",
+        "open-rs evaluate MODEL --benchmark aime24 --num-samples 16 --out evals/MODEL",
+    ),
+    compare.compare: (
+        "open-rs compare evals/BASE evals/A evals/B",
+        "open-rs compare --published TABLE.csv --base MODEL",
+    ),
+    power.power: (
+        "open-rs power --problems 30 --samples 1",
+        "open-rs power --gain 0.03 --pilot evals/BASE",
+    ),
+    report.report: ("open-rs report runs/NAME",),
+    grade.grade: ("open-rs grade completions.jsonl --out graded.jsonl",),
+    import_.import_recipe: ("open-rs import grpo.yaml --out recipe.toml --processes 4",),
+}
+
+
+def add_command(function: Callable[..., None], examples: Sequence[str]) -> None:
+    name = "import" if function is import_.import_recipe else None
+    epilog = "\n\n".join(("Examples:", *examples))
+    app.command(name, epilog=epilog)(function)
+
+
+for command, examples in COMMANDS.items():
+    add_command(command, examples)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from open_rs.errors import InputError
 from open_rs.grade.extract import last_boxed
+from open_rs.normalise import normalised
 from open_rs.plugins import load_function
 from open_rs.recipe import Source
 from open_rs.rows import BadRow, Row, open_bytes, read_jsonl, source_rows
@@ -21,6 +22,7 @@ __all__ = [
     "last_boxed",
     "load_problems",
     "open_bytes",
+    "place_of",
     "problem_id",
     "problem_lines",
     "read_jsonl",
@@ -73,12 +75,26 @@ ReadRow = tuple[str, Problem | BadRow]  # where it stands, and what was made of 
 
 
 def read_source(source: Source) -> Iterator[ReadRow]:
-    """The first `count` rows of a source as problems, one by one. Golds may be empty."""
-    rows = source_rows(source)
-    for number, (where, row) in enumerate(rows):
-        if number == source.count:
+    """The first `count` rows of a source's portion as problems, one by one. Golds may be empty."""
+    taken = 0
+    for where, row in source_rows(source):
+        if taken == source.count:
             return
-        yield where, row if isinstance(row, BadRow) else _problem(row, source)
+        problem = row if isinstance(row, BadRow) else _problem(row, source)
+        if source.portion is not None and isinstance(problem, Problem):
+            start, end = source.portion
+            if not start <= place_of(problem.problem) < end:
+                continue
+        taken += 1
+        yield where, problem
+
+
+def place_of(text: str) -> float:
+    """A problem's place in [0, 1), by a hash of its normalised text: however it is spelled, it
+    falls into the same portion of a source. 53 bits of SHA-256.
+    """
+    digest = hashlib.sha256(normalised(text).encode()).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
 MAX_CHARACTERS = 1_000_000  # of a problem, an answer or a solution: what is longer is no such thing

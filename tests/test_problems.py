@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from open_rs.errors import InputError
+from open_rs.overlap import refuse_overlap
 from open_rs.problems import (
     Problem,
     last_boxed,
     load_problems,
     open_bytes,
+    place_of,
     problem_id,
     problem_lines,
     read_jsonl,
@@ -243,3 +245,30 @@ def test_a_hub_that_is_out_of_reach():  # HF_HUB_OFFLINE is set for all tests
     sentence = refusal(Source(hub="nobody/no-such-set", split="train"))
     assert sentence.startswith("data set nobody/no-such-set: cannot be loaded (")
     assert "give its folder as hub, or its files as path" in sentence
+
+
+def test_portions_cut_a_source_without_overlap(tmp_path):
+    path = tmp_path / "all.jsonl"
+    rows = [{"problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(400)]
+    rows += [{"problem": f"what is  {n} + {n}", "answer": str(2 * n)} for n in range(400)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    cuts = [(0.0, 0.8), (0.8, 0.9), (0.9, 1.0)]
+    parts = [load_problems(Source(path=str(path), portion=cut)) for cut in cuts]
+    sizes = [len(part) for part in parts]
+    assert sum(sizes) == 800
+    # 640 of 800 in pairs: a standard deviation of 2 * sqrt(400 * .8 * .2) = 16
+    assert abs(sizes[0] - 640) < 64
+    refuse_overlap(dict(zip("abc", parts, strict=True)))  # two spellings fall together
+    first = load_problems(Source(path=str(path), portion=(0.0, 0.8), count=3))
+    assert first == parts[0][:3]
+
+
+def test_the_place_of_a_problem_by_hand():
+    # printf 1+1 | sha256sum: 4a1b21d8..., and 0x4a1b21d8 / 2^32 = 0.28947650454
+    assert place_of("1 + 1.") == pytest.approx(0.28947650454, abs=1e-9)
+
+
+@pytest.mark.parametrize("portion", [(0.5, 0.5), (0.8, 0.2), (-0.1, 0.5), (0.5, 1.1)])
+def test_a_portion_that_is_none(portion):
+    with pytest.raises(ValueError, match="portion: two numbers"):
+        Source(path="x.jsonl", portion=portion)

@@ -55,6 +55,11 @@ class Source(Section):
         "with a reason in the manifest (curation alone)",
     )
     count: int | None = Field(None, ge=1, description="take this many rows; a task needs it")
+    portion: tuple[float, float] | None = Field(
+        None,
+        description="the rows whose problem text hashes into this part of [0, 1), as in "
+        "[0.0, 0.8]: disjoint portions cut one source into training, validation and test sets",
+    )
     seed: int = Field(0, description="the seed of a task")
     levels: tuple[int, ...] = Field(
         (1, 2, 3, 4), min_length=1, description="difficulty levels of the arithmetic task"
@@ -69,6 +74,8 @@ class Source(Section):
             raise ValueError("a source needs exactly one of path, hub, task")
         if self.task is not None and self.count is None:
             raise ValueError("a task makes as many problems as asked for: set count")
+        if self.portion is not None and not 0 <= self.portion[0] < self.portion[1] <= 1:
+            raise ValueError("portion: two numbers, 0 <= from < to <= 1, as in [0.0, 0.8]")
         for ours in self.columns:
             if ours not in COLUMNS:
                 raise ValueError(f"columns: {ours!r} is none of ours, {', '.join(COLUMNS)}")
