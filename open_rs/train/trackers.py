@@ -5,6 +5,7 @@ the machine unless the tracker's own settings say so: TensorBoard and trackio wr
 `WANDB_MODE=offline` makes wandb do the same.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -44,8 +45,10 @@ def open_trackers(recipe: Recipe, run: RunFolder) -> Iterator[Trackers]:
 
 def start_tracker(name: str, recipe: Recipe, run: RunFolder) -> Any:
     """The adapter, started, with the recipe as its configuration."""
+    from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
+    PartialState()  # the adapters ask it which process is the main one
     folder = run.path / "trackers"
     settings: dict[str, dict[str, Any]] = {
         "tensorboard": {"run_name": "tensorboard", "logging_dir": str(folder)},
@@ -53,6 +56,7 @@ def start_tracker(name: str, recipe: Recipe, run: RunFolder) -> Any:
         "wandb": {
             "run_name": "open-rs",
             "name": recipe.name,
+            "id": hashlib.sha256(str(run.path.resolve()).encode()).hexdigest()[:16],
             "dir": str(folder),
             "resume": "allow",
         },
