@@ -50,6 +50,8 @@ def plan(
 ) -> None:
     """What the recipe will cost on this machine, from a probe of a few seconds."""
     recipe, run = open_recipe(context, recipe_path, overrides, out)
+    if recipe.sources:
+        curate_stage(recipe, run)
     made = plan_stage(recipe, run)
     show(made, as_json, plan_text(made))
 
@@ -182,4 +184,10 @@ def plan_text(made: dict[str, Any]) -> str:
         f"  time {seconds['total']:.0f} s, between {low:.0f} and {high:.0f}{usd} ({parts}), "
         f"memory {memory['total'] / 2**30:.2f} GiB",
     ]
-    return "\n".join([*rows, *(f"  note: {finding}" for finding in made["findings"])])
+    return "\n".join([*rows, *finding_lines(made["findings"])])
+
+
+def finding_lines(findings: list[dict[str, str]]) -> list[str]:
+    return [
+        f"  {one['severity']}: {one['key']}: {one['sentence']}; {one['cure']}" for one in findings
+    ]
