@@ -16,6 +16,7 @@ from open_rs import __version__
 from open_rs.commands import (
     compare,
     curate,
+    doctor,
     evaluate,
     grade,
     import_,
@@ -47,6 +48,7 @@ COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
         "open-rs curate recipe.toml --out data/set",
         "open-rs curate --explain ID --out data/set",
     ),
+    doctor.doctor: ("open-rs doctor", "open-rs doctor recipe.toml --all"),
     train.plan: ("open-rs plan recipe.toml", "open-rs plan recipe.toml train.num_steps=500"),
     train.train: (
         "open-rs train recipe.toml train.num_steps=50 rollout.group_size=8",

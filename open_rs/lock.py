@@ -53,7 +53,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     process writes there.
     """
     make_folder(folder)
-    lock = _kernel_lock(folder)
+    lock = kernel_lock(folder)
     try:
         _refuse_or_take_over(folder)
         write_owner(folder)
@@ -66,7 +66,21 @@ def lock_folder(folder: Path) -> Iterator[None]:
             lock.release()
 
 
-def _kernel_lock(folder: Path) -> BaseFileLock | None:
+def refusal_of(folder: Path) -> InputError | None:
+    """Why this process could not write to `folder` now, None where it could. Nothing is taken."""
+    try:
+        lock = kernel_lock(folder)
+    except InputError as error:
+        return error
+    if lock is not None:
+        lock.release()
+    owner = _read_owner(folder)
+    if owner is None or (owner.host == socket.gethostname() and not owner.is_alive):
+        return None
+    return _refusal(folder, owner)
+
+
+def kernel_lock(folder: Path) -> BaseFileLock | None:
     """The kernel's lock, taken; None on a file system without locks, which is said."""
     lock = FileLock(folder / LOCK)
     try:

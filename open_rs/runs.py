@@ -94,19 +94,26 @@ def open_run(path: Path, recipe: Recipe) -> RunFolder:
     run = RunFolder(path)
     resolved = recipe.model_dump(mode="json")
     if run.recipe.exists():
-        held = read_json(run.recipe)
-        if held == resolved:
+        if read_json(run.recipe) == resolved:
             return run
-        if run.metrics.exists():
-            differing = ", ".join(sorted(different_keys(held, resolved))[:5])
-            raise InputError(
-                f"{path}: already holds a run of another recipe (different: {differing}); "
-                "give another name or --out, or remove the folder"
-            )
+        refuse_other_recipe(run, recipe)
         run.plan.unlink(missing_ok=True)
     make_folder(path)
     write_json(run.recipe, resolved)
     return run
+
+
+def refuse_other_recipe(run: RunFolder, recipe: Recipe) -> None:
+    """Refuse a folder in which another recipe was trained."""
+    if not run.recipe.exists() or not run.metrics.exists():
+        return
+    held, resolved = read_json(run.recipe), recipe.model_dump(mode="json")
+    if held != resolved:
+        differing = ", ".join(sorted(different_keys(held, resolved))[:5])
+        raise InputError(
+            f"{run.path}: already holds a run of another recipe (different: {differing}); "
+            "give another name or --out, or remove the folder"
+        )
 
 
 def training_source(recipe: Recipe, run: RunFolder) -> Source:
