@@ -28,6 +28,7 @@ GRID = 4001
 DRAWS = 2_000_000  # problems that are simulated for one figure: its error is 0.2 points at n = 30
 MOST_SAMPLES, MOST_PROBLEMS = 4096, 1_000_000
 MOST_OF_REST = 0.999  # of what is left above the mean, the largest gain that a step can bring
+LARGEST_STEP = 20.0  # on the logit: every problem is solved
 GAIN_MODEL = "the same step on the logit of every problem's pass rate"
 
 
@@ -168,10 +169,9 @@ def smallest_step(difficulty: Difficulty, n: int, k: int) -> float | None:
     Starts from the normal approximation and is corrected by simulation: the probit of the power is
     nearly straight in the gain.
     """
-    highest = 20.0
-    if simulated_power(difficulty, highest, n, k, draws=DRAWS // 10) < POWER:
+    if simulated_power(difficulty, LARGEST_STEP, n, k, draws=DRAWS // 10) < POWER:
         return None
-    step = _root(lambda one: approximate_power(difficulty, one, n, k) - POWER, 1e-6, highest)
+    step = _likely_step(difficulty, n, k)
     for _ in range(6):
         power = simulated_power(difficulty, step, n, k)
         if abs(power - POWER) < 0.006:
@@ -179,6 +179,19 @@ def smallest_step(difficulty: Difficulty, n: int, k: int) -> float | None:
         gain = gain_of(difficulty, step) * _stretch(power)
         step = step_of(difficulty, min(gain, MOST_OF_REST * (1 - difficulty.mean)))
     return step
+
+
+def likely_smallest_gain(difficulty: Difficulty, n: int, k: int) -> float | None:
+    """The gain that is found in 80 % of comparisons by the normal approximation alone: at once,
+    where `smallest_step` simulates for seconds. None where no gain is found.
+    """
+    if approximate_power(difficulty, LARGEST_STEP, n, k) < POWER:
+        return None
+    return gain_of(difficulty, _likely_step(difficulty, n, k))
+
+
+def _likely_step(difficulty: Difficulty, n: int, k: int) -> float:
+    return _root(lambda one: approximate_power(difficulty, one, n, k) - POWER, 1e-6, LARGEST_STEP)
 
 
 def problems_needed(difficulty: Difficulty, step: float, k: int) -> int | None:

@@ -3,8 +3,9 @@
 from dataclasses import asdict
 from typing import Any
 
-from open_rs.models import check_context, load_policy, mixed_precision, pick_device
-from open_rs.plan.cost import device_name, price_per_hour, seconds_range
+from open_rs.models import check_context, context_length, load_policy, mixed_precision, pick_device
+from open_rs.plan.cost import device_name, price_per_hour, seconds_range, step_seconds
+from open_rs.plan.findings import Facts, as_rows, find
 from open_rs.plan.memory import ModelShape, memory_bytes
 from open_rs.plan.probe import Probe, run_probe
 from open_rs.problems import load_problems
@@ -18,6 +19,7 @@ def make_plan(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
     model = load_policy(recipe.model)
     with open_sampler(recipe, model=model) as sampler:
         prompts, too_long = training_prompts(recipe, run, sampler.prompter)
+        opens_think = sampler.prompter.opens_think
         longest = max(len(prompt.prompt_ids) for prompt in prompts)
         check_context(model, longest, recipe.rollout.max_completion_tokens)
         with mixed_precision(recipe.model):
@@ -34,7 +36,18 @@ def make_plan(recipe: Recipe, run: RunFolder) -> dict[str, Any]:
     )
     plan["seconds_range"] = list(seconds_range(plan))
     plan["usd_per_hour"] = price_per_hour(recipe.budget, device_name(pick_device(recipe.model)))
-    plan["findings"] = findings(recipe, plan, len(too_long))
+    facts = Facts(
+        parameters=model_shape(model).parameters,
+        context=context_length(model),
+        opens_think=opens_think,
+        problems=len(prompts),
+        too_long=len(too_long),
+        longest_prompt=longest,
+        held_out=held_out,
+        step_seconds=step_seconds(plan),
+        usd_per_hour=plan["usd_per_hour"],
+    )
+    plan["findings"] = as_rows(find(recipe, facts))
     write_json(run.plan, plan)
     return plan
 
@@ -100,36 +113,3 @@ def model_shape(model: Any) -> ModelShape:
         kv_width=head * (getattr(config, "num_key_value_heads", None) or heads),
         bytes_per_weight=next(model.parameters()).element_size(),
     )
-
-
-def findings(recipe: Recipe, plan: dict[str, Any], too_long: int) -> list[str]:
-    """What a person should know before paying for the run, one sentence each."""
-    found = []
-    if too_long:
-        limit = recipe.prompt.max_prompt_tokens
-        found.append(f"{too_long} training prompts are over {limit} tokens and will be left out")
-    if recipe.data.validation is None:
-        found.append("data.validation is not set: no checkpoint can be chosen on held-out data")
-    if recipe.data.test is None:
-        found.append("data.test is not set: no gain can be claimed")
-    if recipe.evaluate.num_samples == 1:
-        found.append("evaluate.num_samples = 1: one sample a problem makes wide intervals")
-    if plan["completion_tokens_are"] == "at most":
-        cap = recipe.rollout.max_completion_tokens
-        cut = 1 - plan["probe"]["ended_frac"]
-        found.append(
-            f"{cut:.0%} of the probe's completions were cut off and count as {cap} tokens each: "
-            "tokens and times are upper bounds"
-        )
-    wanted = recipe.rollout.prompts_per_step
-    if plan["problems"] < wanted:
-        found.append(
-            f"rollout.prompts_per_step = {wanted}: there are {plan['problems']} problems, so a "
-            "batch holds no more"
-        )
-    if recipe.loss.dynamic_sampling:
-        most = 1 + recipe.loss.max_refills
-        found.append(f"loss.dynamic_sampling: rollouts may cost up to {most} times the forecast")
-    if recipe.loss.kl_coef and recipe.model.lora is None:
-        found.append("loss.kl_coef is above 0: a frozen copy of the model is held in memory")
-    return found

@@ -99,8 +99,15 @@ def plan(data: RunData) -> Row | None:
     return {
         "pairs": pairs,
         "memory": [(part.replace("_", " "), size(value)) for part, value in memory.items()],
-        "findings": [str(finding) for finding in data.plan.get("findings") or []],
+        "findings": [finding_text(one) for one in data.plan.get("findings") or []],
     }
+
+
+def finding_text(finding: Any) -> str:
+    """A finding of the plan; older plans hold sentences."""
+    if not isinstance(finding, dict):
+        return str(finding)
+    return f"{finding['severity']}: {finding['key']}: {finding['sentence']}; {finding['cure']}"
 
 
 def environment(data: RunData) -> list[tuple[str, str]]:
