@@ -1,13 +1,13 @@
 """Log-probs of completion tokens, without ever holding a [B, T, V] tensor of logits.
 
-Letters: B rows, U distinct prompts, S tokens of prompt + completion + padding, T completion tokens,
-N completion tokens of all rows together, H hidden size, V vocabulary. A row is prompt and
-completion contiguously, then padding on the right, so positions are 0, 1, 2, ... in every row.
+Letters: B rows, S tokens of prompt + completion + padding, T completion tokens, N completion tokens
+of all rows together, H hidden size, V vocabulary. A row is prompt and completion contiguously, then
+padding on the right, so positions are 0, 1, 2, ... in every row.
 
-The decoder runs once, and a prompt that several rows share goes through it once; only the hidden
-states that predict a completion token go on; the LM head is applied to `chunk_tokens` of them at a
-time and recomputed in the backward pass, so that at any moment at most [chunk_tokens, V] logits
-exist.
+The decoder runs once, without padding and over a prompt that several rows share once (`packed`);
+only the hidden states that predict a completion token go on; the LM head is applied to
+`chunk_tokens` of them at a time and recomputed in the backward pass, so that at any moment at most
+[chunk_tokens, V] logits exist.
 """
 
 import inspect
@@ -17,12 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers.cache_utils import DynamicCache
 
 from open_rs.errors import InputError
-from open_rs.rollout.fit import check_model
-
-WORTH_SHARING = 0.95  # of the tokens of whole rows; above it one pass is as fast as two
+from open_rs.train.packed import can_pack, packed_states
 
 
 def completion_logprobs(
@@ -115,78 +112,9 @@ def completion_states(
     causal_lm: Any, input_ids: Tensor, attention_mask: Tensor, predicts: Tensor
 ) -> Tensor:
     """The last hidden states [N, H] at the True places of `predicts` [B, S - 1], row by row."""
-    heads = shared_heads(input_ids, predicts)
-    if heads is not None and can_share_prompts(causal_lm):
-        return states_after_shared_heads(causal_lm, input_ids, predicts, *heads)
+    if can_pack(causal_lm):
+        return packed_states(causal_lm, input_ids, predicts)
     return last_hidden_states(causal_lm, input_ids, attention_mask)[:, :-1][predicts]
-
-
-def shared_heads(input_ids: Tensor, predicts: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    """What rows share: all of a prompt but its last token, which is where a completion starts.
-
-    (distinct heads [U, L] right-padded, their lengths [U], the head of each row [B]), or None where
-    forwarding heads and completions apart takes no fewer tokens than whole rows.
-    """
-    lengths = predicts.int().argmax(1)  # [B], of the heads
-    longest, count = int(lengths.max()), int(predicts.sum(1).max())
-    if longest == 0:
-        return None
-    inside = torch.arange(longest, device=input_ids.device) < lengths[:, None]
-    padded = input_ids[:, :longest].where(inside, -1)
-    heads, of_row = padded.unique(dim=0, return_inverse=True)
-    if heads.numel() + count * len(input_ids) > WORTH_SHARING * input_ids.numel():
-        return None
-    return heads.clamp(min=0), (heads >= 0).sum(1), of_row
-
-
-def can_share_prompts(causal_lm: Any) -> bool:
-    """Whether keys and values of a prompt may serve several rows: a plain cache without windows,
-    which recomputed activations do not leave behind.
-    """
-    recomputes = any(getattr(one, "gradient_checkpointing", False) for one in causal_lm.modules())
-    if causal_lm.training and recomputes:
-        return False
-    try:
-        return check_model(causal_lm).windows == {"full_attention": None}
-    except InputError:  # the native engine needs the same cache, and says what is missing
-        return False
-
-
-def states_after_shared_heads(
-    causal_lm: Any, input_ids: Tensor, predicts: Tensor, heads: Tensor, lengths: Tensor, row: Tensor
-) -> Tensor:
-    """Hidden states [N, H] with every head forwarded once; gradients of its rows add up in it.
-
-    A completion's row is the last prompt token and all but its own last token, at the positions
-    that they have in the whole row; the padding of shorter heads is masked out.
-    """
-    body, device = causal_lm.base_model, input_ids.device
-    place = torch.arange(heads.shape[1], device=device)
-    cache = DynamicCache()
-    body(
-        input_ids=heads,
-        attention_mask=(place < lengths[:, None]).long(),
-        position_ids=place.expand_as(heads),
-        past_key_values=cache,
-        use_cache=True,
-    )
-    of_rows = DynamicCache()
-    layers: list[Any] = cache.layers
-    for index, layer in enumerate(layers):
-        of_rows.update(layer.keys[row], layer.values[row], index)
-    counts = predicts.sum(1)  # [B]
-    token = torch.arange(int(counts.max()), device=device)
-    filled = token < counts[:, None]  # [B, T]
-    positions = lengths[row][:, None] + token  # [B, T]
-    fed = input_ids.gather(1, positions.clamp(max=input_ids.shape[1] - 1))
-    output = body(
-        input_ids=fed,
-        attention_mask=torch.cat([place < lengths[row][:, None], filled], dim=1).long(),
-        position_ids=positions,
-        past_key_values=of_rows,
-        use_cache=True,
-    )
-    return output.last_hidden_state[filled]
 
 
 def last_hidden_states(causal_lm: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ def one_by_one(model, batch):
 
 @pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize("kind", ["qwen2", "llama", "cohere", "granite"])
-def test_a_prompt_that_rows_share_is_forwarded_once(kind, adapted):
+def test_tokens_are_forwarded_once_and_padding_never(kind, adapted):
     model, batch = model_of(kind), grouped_batch()
     if adapted:
         model = add_lora(model, LoraRecipe(rank=2)).double()
@@ -174,9 +174,8 @@ def test_a_prompt_that_rows_share_is_forwarded_once(kind, adapted):
     ours, _ = completion_logprobs(model, *batch, temperature=0.7)
     (ours * weight).sum().backward()
 
-    # two heads of 9 - 1 and 6 - 1 tokens, then 5 rows of the last prompt token and up to 7 more;
-    # as whole rows it would have been 5 x 16 tokens
-    assert fed == [(2, 8), (5, 8)]
+    # heads of 9 - 1 and 6 - 1 tokens once each, then 7 + 1 + 2 + 8 + 5 of the rows
+    assert fed == [(1, 8 + 5 + 23)]
     tolerance = ROUNDING.get(kind, 1e-10)
     torch.testing.assert_close(ours, expected, rtol=0, atol=tolerance)
     for parameter, gradient in zip(trained, gradients, strict=True):
@@ -184,26 +183,11 @@ def test_a_prompt_that_rows_share_is_forwarded_once(kind, adapted):
         assert (parameter.grad - gradient).norm() <= 1e-6 * gradient.norm()
 
 
-def test_models_that_cannot_share_a_prompt_forward_whole_rows():
-    batch = grouped_batch()
-    windowed = build_model("gemma2", **MIXED)
-    recomputed = model_of("qwen2").train()
-    recomputed.gradient_checkpointing_enable({"use_reentrant": False})
-    for model in (windowed, recomputed):
-        fed = tokens_fed(model)
-        completion_logprobs(model, *batch, temperature=0.7)
-        assert fed == [(5, 16)]
-
-
-def test_sharing_that_saves_nothing_is_left():
-    # two rows of one prompt of 2 tokens: a head of 1 and 2 x 38 tokens are 96 % of 2 x 40
-    ids = torch.randint(0, VOCAB, (2, 40), generator=torch.Generator().manual_seed(1))
-    ids[1, :2] = ids[0, :2]
-    completion = (torch.arange(40) >= 2).expand(2, -1)
-    model = model_of("qwen2")
+def test_models_that_cannot_be_packed_forward_whole_rows():
+    model = build_model("gemma2", **MIXED)  # windows
     fed = tokens_fed(model)
-    completion_logprobs(model, ids, torch.ones_like(ids), completion, temperature=1.0)
-    assert fed == [(2, 40)]
+    completion_logprobs(model, *grouped_batch(), temperature=0.7)
+    assert fed == [(5, 16)]
 
 
 class BigramModel(nn.Module):
@@ -321,15 +305,18 @@ def test_a_lora_model_equals_its_merged_self_and_trains_the_adapters_alone():
     assert (ours - base).abs().max() > 0.1  # the adapters do something here
 
 
-def test_gradient_checkpointing_changes_nothing():
-    batch = ragged_batch()
+@pytest.mark.parametrize("make", [ragged_batch, grouped_batch])
+def test_gradient_checkpointing_changes_nothing(make):
+    batch = make()
     plain, checkpointed = model_of("llama").train(), model_of("llama").train()
     checkpointed.gradient_checkpointing_enable({"use_reentrant": False})
+    fed = tokens_fed(checkpointed)
     values = []
     for model in (plain, checkpointed):
         logprobs, _ = completion_logprobs(model, *batch, temperature=1.0)
         logprobs.sum().backward()
         values.append((logprobs, [p.grad for p in model.parameters()]))
+    assert len(fed) == 1 and fed[0][0] == 1  # packed, too
     assert torch.equal(values[0][0], values[1][0])
     for left, right in zip(values[0][1], values[1][1], strict=True):
         torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-14)
