@@ -62,6 +62,16 @@ class DataRecipe(Section):
     max_pass_rate: float = Field(
         1.0, ge=0, le=1, description="train on problems whose curated pass rate is at most this"
     )
+    select: Literal["stream", "history"] = Field(
+        "stream",
+        description="problems in turn, or those of which their groups so far promise the most",
+    )
+    explore: float = Field(
+        0.25, gt=0, le=1, description="share of prompts taken in turn whatever the history says"
+    )
+    half_life: float = Field(
+        50.0, gt=0, description="steps after which an outcome counts half in the history"
+    )
 
     @property
     def held_out(self) -> dict[str, Source]:
@@ -80,6 +90,12 @@ class RolloutRecipe(Section):
     group_size: int = Field(
         8, ge=2, description="completions per prompt (G); an advantage compares within a group"
     )
+    screen_size: int | None = Field(
+        None,
+        ge=2,
+        description="completions of a prompt drawn first; the others of its group only where the "
+        "rewards of these differ",
+    )
     prompts_per_step: int = Field(8, ge=1, description="prompts per rollout batch (P)")
     max_completion_tokens: int = Field(
         1024, ge=1, description="a completion is stopped at this many tokens"
@@ -92,6 +108,14 @@ class RolloutRecipe(Section):
     max_slots: int = Field(
         64, ge=1, description="rows decoded side by side: memory and speed, never the text"
     )
+
+    @model_validator(mode="after")
+    def screen_is_part_of_the_group(self) -> Self:
+        if self.screen_size is not None and self.screen_size >= self.group_size:
+            raise ValueError(
+                f"screen_size = {self.screen_size} must be below group_size = {self.group_size}"
+            )
+        return self
 
 
 class GradeRecipe(Section):
@@ -144,6 +168,16 @@ class LossRecipe(Section):
         "batches a step",
     )
     max_refills: int = Field(3, ge=1, description="bound of dynamic sampling")
+    oversample: bool = Field(
+        False,
+        description="dynamic sampling draws so many prompts that no refill is to be expected",
+    )
+
+    @model_validator(mode="after")
+    def only_dynamic_sampling_oversamples(self) -> Self:
+        if self.oversample and not self.dynamic_sampling:
+            raise ValueError("oversample is a way of dynamic_sampling; set that to true as well")
+        return self
 
 
 class TrainRecipe(Section):

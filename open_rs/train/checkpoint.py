@@ -4,7 +4,7 @@
       config.json, model.safetensors, tokenizer files    AutoModelForCausalLM loads the folder
       trainer/optimizer.safetensors                      AdamW's moments, by parameter name
       trainer/adapter.safetensors                        only with LoRA: the adapters by themselves
-      trainer/state.json                                 step, sampler position, counters
+      trainer/state.json                                 step, place in the data, counters
       trainer/origin.json                                recipe, hashes of model and data, versions
       trainer/metrics.jsonl                              the run's metrics up to this step
       manifest.json                                      size and SHA-256 of every other file
@@ -48,6 +48,7 @@ class TrainState:
 
     step: int = 0  # optimizer updates done
     sampler_position: int = 0
+    history: dict[str, Any] = field(default_factory=dict)  # `selection.History.counts`
     nonfinite_in_a_row: int = 0
     micro_batch_tokens: int | None = None  # less than the recipe's, once memory did not suffice
     changes: list[dict[str, Any]] = field(default_factory=list)  # that triggers made (`settings`)

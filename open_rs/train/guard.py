@@ -199,7 +199,7 @@ def roll_back(training: Training, alarm: Alarm, step: int) -> None:
     write_json(run.roll_backs, [*read_roll_backs(run), entry])
     complete_roll_back(run)
     training.state = restore(run.checkpoint(step), training.policy, training.optimizer)
-    training.stream.position = training.state.sampler_position
+    training.find_place()
     write_bytes(run.metrics, saved_metrics(run, step))
     watch_again(training)
     told = ", ".join(f"{one['key']} = {one['value']:g}" for one in changes) or "no setting changed"

@@ -12,7 +12,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.grade import Grade
-from open_rs.rollout.protocol import Prompt, Rollout
+from open_rs.rollout.protocol import Prompt, Rollout, RolloutGroup
 from open_rs.runs import RunFolder, read_log
 
 FSYNC_SECONDS = 5.0
@@ -84,6 +84,22 @@ class RolloutJournal:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def put_back(groups: Sequence[RolloutGroup], held: Mapping[Key, Rollout], group_size: int) -> None:
+    """Held rollouts in their places among those that were drawn."""
+    for group in groups:
+        keys = [(group.problem.id, sample) for sample in range(group_size)]
+        group.rollouts += [held[key] for key in keys if key in held]
+        group.rollouts.sort(key=lambda rollout: rollout.sample)
+
+
+def rollouts_by_key(groups: Iterable[RolloutGroup]) -> dict[Key, Rollout]:
+    return {
+        (group.problem.id, rollout.sample): rollout
+        for group in groups
+        for rollout in group.rollouts
+    }
 
 
 def journal_path(run: RunFolder, step: int) -> Path:

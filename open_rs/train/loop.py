@@ -20,11 +20,11 @@ from open_rs.interrupt import DeadlinePassed, Interrupted, poll, stop_on_signals
 from open_rs.live import LiveView
 from open_rs.recipe import Recipe
 from open_rs.rollout.build import training_params
-from open_rs.rollout.protocol import Rollout, RolloutGroup
+from open_rs.rollout.protocol import RolloutGroup
 from open_rs.runs import RunFolder, append_jsonl, fsync_path, log_event, read_metrics
+from open_rs.train.advantages import is_masked, set_advantages
 from open_rs.train.batches import MicroBatch, Row, make_batches
 from open_rs.train.checkpoint import checkpoint_steps, take_snapshot
-from open_rs.train.grpo import group_advantages
 from open_rs.train.guard import (
     Paused,
     RolledBack,
@@ -37,13 +37,14 @@ from open_rs.train.guard import (
     settings_of,
     watch_again,
 )
-from open_rs.train.journal import Key, journal_path
+from open_rs.train.journal import journal_path, put_back, rollouts_by_key
 from open_rs.train.metrics import is_dead, rollout_metrics, score_metrics
 from open_rs.train.records import write_rollouts
 from open_rs.train.rehearse import rehearse
 from open_rs.train.rescore import remove_other_score
-from open_rs.train.rewards import ScoreReport, score
+from open_rs.train.rewards import ScoreReport, score, unscored
 from open_rs.train.schedule import learning_rate
+from open_rs.train.selection import next_ids, rewards_differ
 from open_rs.train.sentinel import Alarm
 from open_rs.train.settings import outside_band, scheduled_weights
 from open_rs.train.setup import Training, open_training
@@ -186,17 +187,26 @@ def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[st
     """
     recipe, groups, reports = training.now, list[RolloutGroup](), list[ScoreReport]()
     wanted, started = recipe.rollout.prompts_per_step, time.perf_counter()
+    batches = 1 + (recipe.loss.max_refills if recipe.loss.dynamic_sampling else 0)
     left_out = outside_band(recipe, training.pass_rates)
     with training.ledger.phase("rollout", step) as figures:
-        for _ in range(1 + (recipe.loss.max_refills if recipe.loss.dynamic_sampling else 0)):
+        for _ in range(batches):
             missing = wanted - sum(not is_dead(group) for group in groups)
             seen = left_out | {group.problem.id for group in groups}
-            problems = training.stream.take(missing, exclude=seen) if missing else []
-            if not problems:
+            ids = next_ids(
+                recipe,
+                training.stream,
+                training.history,
+                step=step,
+                missing=missing,
+                most=batches * wanted - len(groups),
+                exclude=seen,
+            )
+            if not ids:
                 break
-            more, report, drawn = scored_groups(training, [one.id for one in problems], step)
+            more, its_reports, drawn = scored_groups(training, ids, step)
             groups += more
-            reports.append(report)
+            reports += its_reports
             figures["tokens"] = figures.get("tokens", 0) + drawn
         completion = sum(len(r.completion_ids) for group in groups for r in group.rollouts)
         prompt = sum(len(group.prompt_ids) for group in groups)
@@ -205,6 +215,7 @@ def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[st
             f"data.min_pass_rate, data.max_pass_rate: no training problem is within them at step "
             f"{step}; widen them"
         )
+    training.history.note(step, groups)
     metrics = rollout_metrics(groups) | score_metrics(reports)
     metrics |= {
         "tokens/completion": float(completion),
@@ -216,18 +227,39 @@ def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[st
 
 def scored_groups(
     training: Training, ids: list[str], step: int
-) -> tuple[list[RolloutGroup], ScoreReport, int]:
+) -> tuple[list[RolloutGroup], list[ScoreReport], int]:
     """Sample, grade and score the prompts of these problems, and set every rollout's advantage.
 
+    With a screen, a group is drawn to its end only where the rewards of its first completions
+    differ. The last value returned counts the tokens that were drawn.
+    """
+    size, screen = training.now.rollout.group_size, training.now.rollout.screen_size
+    groups, report, drawn = drawn_groups(training, ids, step, screen or size, [])
+    reports, passed = [report], [group for group in groups if rewards_differ(group)]
+    if screen and passed:
+        ids = [group.problem.id for group in passed]
+        completed, report, more = drawn_groups(training, ids, step, size, passed)
+        by_id = {group.problem.id: group for group in completed}
+        groups = [by_id.get(group.problem.id, group) for group in groups]
+        reports, drawn = [*reports, report], drawn + more
+    set_advantages(groups, training.now)
+    return groups, reports, drawn
+
+
+def drawn_groups(
+    training: Training, ids: list[str], step: int, size: int, begun: list[RolloutGroup]
+) -> tuple[list[RolloutGroup], ScoreReport, int]:
+    """`size` scored rollouts for each problem; `begun` holds those of them that are there.
+
     Rollouts that are held from before a stop are neither drawn nor graded again, and those of a
-    finished step not even scored. The last value returned counts the tokens that were drawn.
+    finished step not even scored.
     """
     recipe, prompts = training.now, [training.prompts[id] for id in ids]
-    held = training.journal.held(step, prompts)
+    held = training.journal.held(step, prompts) | rollouts_by_key(begun)
     with training.autocast:
         groups = training.sampler.sample(
             prompts,
-            group_size=recipe.rollout.group_size,
+            group_size=size,
             params=training_params(recipe),
             seed=recipe.seed,
             step=step,
@@ -235,46 +267,16 @@ def scored_groups(
             on_graded=partial(training.journal.add, step),
         )
     drawn = sum(rollout.num_tokens for group in groups for rollout in group.rollouts)
-    put_back(groups, held, recipe.rollout.group_size)
-    new = [group for group in groups if not all(one.reward_breakdown for one in group.rollouts)]
+    put_back(groups, held, size)
     report = score(
-        new,
+        unscored(groups, whole=not begun),
         training.rewards,
         scheduled=scheduled_weights(training.recipe, recipe),
         max_completion_tokens=recipe.rollout.max_completion_tokens,
     )
     if report.undecided or report.first_error:
-        log_event(
-            training.run,
-            "undecided",
-            step,
-            count=report.undecided,
-            rows=report.undecided_rows,
-            first_error=report.first_error,
-        )
-    nan = float("nan")
-    rewards = torch.tensor(
-        [[nan if r.reward is None else r.reward for r in group.rollouts] for group in groups],
-        dtype=torch.float64,
-    )  # [P, G]
-    advantages = group_advantages(rewards, scale=recipe.loss.advantage_scale)  # [P, G]
-    for group, row in zip(groups, advantages.tolist(), strict=True):
-        for rollout, advantage in zip(group.rollouts, row, strict=True):
-            rollout.advantage = 0.0 if is_masked(rollout, recipe) else advantage
+        log_event(training.run, "undecided", step, **report.details())
     return groups, report, drawn
-
-
-def put_back(groups: list[RolloutGroup], held: dict[Key, Rollout], group_size: int) -> None:
-    """Held rollouts in their places among those that were drawn."""
-    for group in groups:
-        keys = [(group.problem.id, sample) for sample in range(group_size)]
-        group.rollouts += [held[key] for key in keys if key in held]
-        group.rollouts.sort(key=lambda rollout: rollout.sample)
-
-
-def is_masked(rollout: Rollout, recipe: Recipe) -> bool:
-    """Whether a rollout counts in its group's mean but is left out of the loss."""
-    return recipe.loss.mask_truncated and rollout.finish_reason == "length"
 
 
 def training_batches(training: Training, groups: list[RolloutGroup]) -> list[MicroBatch]:
@@ -330,7 +332,8 @@ def learn(
             first_of_batch=first_of_batch,
             autocast=training.autocast,
         )
-    state.step, state.sampler_position = step, training.stream.position
+    state.step = step
+    training.note_place()
     if "optim/memory_splits" in metrics:
         state.micro_batch_tokens = max(batch.input_ids.numel() for batch in batches)
         log_event(training.run, "out_of_memory", step, tokens=state.micro_batch_tokens)

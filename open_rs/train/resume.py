@@ -91,7 +91,7 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
         take_back(run, step)
     if step:
         training.state = restore(run.checkpoint(step), training.policy, training.optimizer)
-        training.stream.position = training.state.sampler_position
+        training.find_place()
         write_bytes(run.metrics, saved_metrics(run, step))
         say(f"resuming after step {step}")
     else:

@@ -50,6 +50,14 @@ class ScoreReport:
     seconds: dict[str, float] = field(default_factory=dict)  # by reward
     weights: dict[str, float] = field(default_factory=dict)  # of this step, where scheduled
 
+    def details(self) -> dict[str, Any]:
+        """What could not be decided, for events.jsonl."""
+        return {
+            "count": self.undecided,
+            "rows": self.undecided_rows,
+            "first_error": self.first_error,
+        }
+
 
 @contextmanager
 def open_rewards(
@@ -149,6 +157,16 @@ def score(
             if rollout.reward is None:
                 note_undecided(report, rollout, group)
     return report
+
+
+def unscored(groups: Iterable[RolloutGroup], *, whole: bool) -> list[RolloutGroup]:
+    """The groups in which a rollout was not scored yet: `whole`, or only such rollouts of them."""
+    found = []
+    for group in groups:
+        new = [rollout for rollout in group.rollouts if not rollout.reward_breakdown]
+        if new:
+            found.append(group if whole else RolloutGroup(group.problem, group.prompt_ids, new))
+    return found
 
 
 def note_undecided(report: ScoreReport, rollout: Rollout, group: RolloutGroup) -> None:

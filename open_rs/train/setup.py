@@ -30,13 +30,15 @@ from open_rs.train.resume import mend_logs, origin_of, start_or_resume
 from open_rs.train.rewards import Reward, open_rewards
 from open_rs.train.saver import Saver
 from open_rs.train.schedule import ProblemSampler
+from open_rs.train.selection import History
 from open_rs.train.sentinel import Sentinel
 from open_rs.train.settings import largest_cap, uses_band, uses_kl
 
 
 @dataclass
 class Training:
-    """A run in progress; the loop moves `policy`, `optimizer`, `stream`, `state` and `now`."""
+    """A run in progress; the loop moves `policy`, `optimizer`, `stream`, `history`, `state`
+    and `now`."""
 
     recipe: Recipe
     now: Recipe  # the recipe as it holds at the step in work
@@ -47,6 +49,7 @@ class Training:
     tokenizer: Any
     sampler: GradedSampler
     stream: ProblemSampler
+    history: History
     prompts: dict[str, Prompt]  # by problem id
     validation: list[Problem]
     rewards: list[Reward]
@@ -64,6 +67,16 @@ class Training:
     def micro_batch_tokens(self) -> int:
         """The recipe's, or what memory was found to hold."""
         return self.state.micro_batch_tokens or self.recipe.train.micro_batch_tokens
+
+    def note_place(self) -> None:
+        """Stream and history go into the state, once their step is complete."""
+        self.state.sampler_position = self.stream.position
+        self.state.history = dict(self.history.counts)
+
+    def find_place(self) -> None:
+        """Stream and history as the state has them."""
+        self.stream.position = self.state.sampler_position
+        self.history.counts = {id: tuple(one) for id, one in self.state.history.items()}
 
 
 @contextmanager
@@ -88,6 +101,7 @@ def open_training(
                 template_opens_think=sampler.prompter.opens_think,
             )
         )
+        refuse_screen_of_groups(recipe, rewards)
         prompts, too_long = training_prompts(recipe, run, sampler.prompter)
         say_dropped(recipe, run, len(too_long), len(prompts))
         longest = max(len(prompt.prompt_ids) for prompt in prompts)
@@ -110,6 +124,7 @@ def open_training(
             tokenizer=tokenizer,
             sampler=sampler,
             stream=ProblemSampler([prompt.problem for prompt in prompts], recipe.seed),
+            history=History(recipe.data.half_life),
             prompts={prompt.problem.id: prompt for prompt in prompts},
             validation=held_out.get("validation", []),
             rewards=rewards,
@@ -143,6 +158,16 @@ def pass_rates(source: Source) -> dict[str, float]:
         )
     rows = read_log(path)
     return {one["problem_id"]: one["correct"] / one["decided"] for one in rows if one["decided"]}
+
+
+def refuse_screen_of_groups(recipe: Recipe, rewards: list[Reward]) -> None:
+    """A reward that looks at the group would say something else of its first completions."""
+    for reward in rewards:
+        if reward.sees_group and recipe.rollout.screen_size is not None:
+            raise InputError(
+                f"rollout.screen_size: the reward {reward.name!r} sees the whole group, which a "
+                "screen judges before it is complete; leave one of them out"
+            )
 
 
 def make_optimizer(policy: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -104,6 +104,11 @@ VARIANTS = {
         "loss": {"clip_high": 0.28, "loss_norm": "token", "dynamic_sampling": True},
         "rewards": [{"type": "accuracy"}, {"type": "overlong"}],
     },
+    "selected": {
+        "data": {"select": "history", "explore": 0.4},
+        "rollout": {"screen_size": 2},
+        "loss": {"dynamic_sampling": True, "oversample": True},
+    },
 }
 
 
@@ -137,6 +142,8 @@ def whole(tmp_path_factory) -> dict:
         ("lora", "update", 5, True),
         ("lora_kl_checkpointing", "update", 3, True),
         ("dapo", "roll_out", 5, True),
+        ("selected", "update", 4, True),
+        ("selected", "drawn_groups", 9, True),  # a screen passed, the rest of its groups not drawn
     ],
 )
 def test_resumed_run_equals_the_uninterrupted_one(

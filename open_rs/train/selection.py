@@ -1,0 +1,167 @@
+"""Which problems a step draws, by what their groups taught before.
+
+A group teaches nothing where its G rewards are all equal. For a problem that the policy solves with
+probability p, answers differ within a group with probability
+
+    signal(p) = 1 - p^G - (1 - p)^G
+
+p is not known: it has a Beta posterior, from the right and wrong completions that the problem was
+given lately. The stream goes through all problems in turn; a history picks those of which a pass
+rate drawn from the posterior promises the most (Thompson sampling). Skipping what is predicted dead
+is due to GRESO (arXiv 2506.02177), preferring pass rates in the middle to online difficulty
+filtering (arXiv 2504.03380). Everything here is a function of (seed, step, history).
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaincinv, betaln
+
+from open_rs.problems import Problem
+from open_rs.recipe import Recipe
+from open_rs.rollout.noise import stream_key
+from open_rs.rollout.protocol import RolloutGroup
+from open_rs.train.schedule import ProblemSampler
+
+PRIOR = 0.4  # Beta(0.4, 0.4): a problem not seen yet is likelier very easy or very hard than not
+
+Floats = NDArray[np.float64]
+Counts = tuple[float, float, int]  # right and wrong completions, and the step up to which
+
+
+class History:
+    """How many completions of each problem were right and wrong, older ones counting less.
+
+    A count halves in `half_life` steps, so what is known of a problem is forgotten and the problem
+    comes again: its posterior falls back to the prior, which promises more than a dead group does.
+    """
+
+    def __init__(self, half_life: float, counts: Mapping[str, Counts] | None = None) -> None:
+        self.half_life = half_life
+        self.counts: dict[str, Counts] = dict(counts or {})
+
+    def note(self, step: int, groups: Iterable[RolloutGroup]) -> None:
+        """Add the outcomes of a step's groups. One that could not be judged is none."""
+        for group in groups:
+            grades = [one.grade for one in group.rollouts if one.grade and one.grade.decided]
+            solved = sum(grade.correct for grade in grades)
+            right, wrong = self._at(group.problem.id, step)
+            self.counts[group.problem.id] = right + solved, wrong + len(grades) - solved, step
+
+    def _at(self, id: str, step: int) -> tuple[float, float]:
+        right, wrong, noted = self.counts.get(id, (0.0, 0.0, step))
+        kept = 0.5 ** ((step - noted) / self.half_life)
+        return right * kept, wrong * kept
+
+    def posterior(self, problems: Sequence[Problem], step: int) -> tuple[Floats, Floats]:
+        """The parameters (a, b) [N] of each problem's Beta posterior at `step`."""
+        counts = np.array([self._at(problem.id, step) for problem in problems]).reshape(-1, 2)
+        return counts[:, 0] + PRIOR, counts[:, 1] + PRIOR
+
+    def expected_signal(self, problems: Sequence[Problem], step: int, group_size: int) -> Floats:
+        """Of each problem, the probability that the answers of its next group differ [N].
+
+        E[1 - p^G - (1 - p)^G] = 1 - B(a + G, b) / B(a, b) - B(a, b + G) / B(a, b)
+        """
+        a, b = self.posterior(problems, step)
+        all_right = np.exp(betaln(a + group_size, b) - betaln(a, b))
+        all_wrong = np.exp(betaln(a, b + group_size) - betaln(a, b))
+        return np.clip(1 - all_right - all_wrong, 0, 1)
+
+    def ranked(
+        self, problems: Sequence[Problem], *, seed: int, step: int, group_size: int
+    ) -> list[Problem]:
+        """The problems by the signal of a pass rate that is drawn from the posterior of each."""
+        if not problems:
+            return []
+        a, b = self.posterior(problems, step)
+        rate = betaincinv(a, b, [uniform(seed, step, problem.id) for problem in problems])
+        signal = 1 - rate**group_size - (1 - rate) ** group_size
+        return [problems[i] for i in np.argsort(-signal, kind="stable")]
+
+
+def next_ids(
+    recipe: Recipe,
+    stream: ProblemSampler,
+    history: History,
+    *,
+    step: int,
+    missing: int,
+    most: int,
+    exclude: Set[str],
+) -> list[str]:
+    """The problems of a step's next batch, none of `exclude`, for `missing` groups that teach.
+
+    As many as are missing; with loss.oversample so many that as many groups as are missing are
+    expected to teach something, but no more than `most`. Fewer where there are no more.
+    """
+    size = recipe.rollout.screen_size or recipe.rollout.group_size
+    chosen, expected = list[str](), 0.0
+    found = candidates(recipe, stream, history, step=step, exclude=exclude)
+    while expected < missing and len(chosen) < most:
+        problem = next(found, None)
+        if problem is None:
+            break
+        chosen.append(problem.id)
+        [signal] = history.expected_signal([problem], step, size)
+        expected += float(signal) if recipe.loss.oversample else 1.0
+    return chosen
+
+
+def candidates(
+    recipe: Recipe, stream: ProblemSampler, history: History, *, step: int, exclude: Set[str]
+) -> Iterator[Problem]:
+    """Problems in the order in which a step would take them, none twice and none of `exclude`.
+
+    With data.select = "history", the share data.explore of them comes from the stream all the same,
+    evenly spread from a random start: so each of N problems is drawn once in N / (explore P) steps
+    at least. The stream moves on as far as its problems are taken.
+    """
+    taken, share = set(exclude), 1.0 if recipe.data.select == "stream" else recipe.data.explore
+    ranked = iter(list[Problem]())
+    if share < 1:
+        others = [problem for problem in stream.problems if problem.id not in exclude]
+        size = recipe.rollout.group_size
+        ranked = iter(history.ranked(others, seed=recipe.seed, step=step, group_size=size))
+    owed = uniform(recipe.seed, step, f"explore/{len(exclude)}")
+    while True:
+        owed += share
+        if owed >= 1:
+            owed -= 1
+            found = next(iter(stream.take(1, taken)), None)
+        else:
+            found = next((problem for problem in ranked if problem.id not in taken), None)
+        if found is None:
+            return
+        taken.add(found.id)
+        yield found
+
+
+def uniform(seed: int, step: int, name: str) -> float:
+    """A number in (0, 1) of its own for each name; no rollout's noise has such a stream."""
+    return (stream_key(seed, step, f"select\0{name}")[0] + 0.5) * 2.0**-32
+
+
+def rewards_differ(group: RolloutGroup) -> bool:
+    """Whether two decided rollouts of a group were rewarded differently."""
+    return len({rollout.reward for rollout in group.rollouts if rollout.reward is not None}) > 1
+
+
+def kept_probability(rewards: Sequence[float | None], screen_size: int) -> float:
+    """The probability that a group passes its screen, given the rewards that it ended up with.
+
+    The samples of a group are exchangeable: any `screen_size` of its G could have been the first.
+    Those that fail hold one value only, beside undecided ones (None):
+
+        1 - (sum_v C(n_v + n_u, s) - (m - 1) C(n_u, s)) / C(G, s)
+
+    for m values v, n_v of each and n_u undecided. Dividing a kept group's advantages by it makes
+    the mean over screens that of groups drawn in full (Horvitz and Thompson 1952).
+    """
+    values = [reward for reward in rewards if reward is not None]
+    undecided = len(rewards) - len(values)
+    failing = [math.comb(values.count(v) + undecided, screen_size) for v in set(values)]
+    twice = (len(failing) - 1) * math.comb(undecided, screen_size)
+    return 1 - (sum(failing) - twice) / math.comb(len(rewards), screen_size)

@@ -1,0 +1,198 @@
+"""Generated tokens until a held-out score is reached: plain GRPO against chosen prompts.
+
+    OMP_NUM_THREADS=1 python perf/tokens_to_target.py run --seeds 10 --out runs/tokens.jsonl
+    python perf/tokens_to_target.py table --out runs/tokens.jsonl
+
+The model is the shipped one. The pool is like the paper's: a quarter of its problems are solved by
+the model at once (level 0), a quarter lies beyond it (level 6), and half is what it can learn from,
+so about half of the groups are dead at first, and more as it learns. Each seed trains every arm
+with the same seed, so that they start alike and are paired. `run` appends a row for each run that
+ends and passes over those that are in the file.
+
+A run's tokens to the target are the completion tokens that were drawn for training up to where the
+held-out score, averaged over three neighbours in time, first reaches TARGET, between two scores by
+a straight line. A ratio is that of plain GRPO to another arm, both of one seed.
+"""
+
+import argparse
+import math
+import statistics
+import tempfile
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import t as student
+
+from open_rs.models import load_policy
+from open_rs.problems import load_problems
+from open_rs.recipe import Recipe, Source, recipe_from_dict
+from open_rs.rollout.build import evaluation_params, open_sampler
+from open_rs.runs import append_jsonl, open_run, read_log, read_metrics
+from open_rs.train import loop
+
+LEVELS = [0, 1, 6, 2, 0, 3, 6, 4]
+HELD_OUT = [1, 6, 2, 3, 6, 4]  # level 0 has too few problems for three splits, and is solved
+NUM_STEPS, EVERY = 120, 10
+TEST = Source(task="arithmetic", split="test", count=400, levels=HELD_OUT)
+TARGET = 0.8
+ARMS: dict[str, dict[str, dict[str, Any]]] = {
+    "plain": {},
+    "dynamic": {"loss": {"dynamic_sampling": True}},
+    "screen": {"rollout": {"screen_size": 4}},
+    "history": {"data": {"select": "history"}},
+    "history, screen": {"data": {"select": "history"}, "rollout": {"screen_size": 4}},
+    "all": {
+        "data": {"select": "history"},
+        "rollout": {"screen_size": 4},
+        "loss": {"dynamic_sampling": True, "oversample": True},
+    },
+}
+
+
+def recipe_of(arm: str, seed: int) -> Recipe:
+    settings: dict[str, Any] = {
+        "name": "tokens",
+        "seed": seed,
+        "data": {
+            "train": {"task": "arithmetic", "count": 240, "levels": LEVELS},
+            "validation": {
+                "task": "arithmetic", "split": "validation", "count": 120, "levels": HELD_OUT,
+            },
+        },
+        "rollout": {"group_size": 8, "prompts_per_step": 8, "max_completion_tokens": 96},
+        "rewards": [{"type": "accuracy"}],
+        "train": {
+            "num_steps": NUM_STEPS, "save_every": NUM_STEPS, "learning_rate": 2e-4,
+            "warmup_ratio": 0.05, "keep_last": 1,
+        },
+        "evaluate": {"every": EVERY, "validation_samples": 2, "temperature": 1.0, "top_p": 1.0},
+        "sentinel": {"action": "off"},
+    }  # fmt: skip
+    for section, changes in ARMS[arm].items():
+        settings[section] = settings.get(section, {}) | changes
+    return recipe_from_dict(settings)
+
+
+def run_arm(arm: str, seed: int) -> dict[str, Any]:
+    """One run: its score curve over tokens, and its score on the test set at the end."""
+    recipe = recipe_of(arm, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        run = open_run(Path(folder) / "run", recipe)
+        loop.train(recipe, run)
+        rows = read_metrics(run)
+        drawn = list(accumulate(row.get("tokens/completion", 0.0) for row in rows))
+        scores = [
+            (tokens, row["validation/pass@1"])
+            for tokens, row in zip(drawn, rows, strict=True)
+            if "validation/pass@1" in row
+        ]
+        steps = [row for row in rows if "groups/dead_frac" in row]
+        return {
+            "arm": arm,
+            "seed": seed,
+            "scores": scores,
+            "tokens": drawn[-1],
+            "dead": [row["groups/dead_frac"] for row in steps],
+            "effective": [row["groups/effective"] for row in steps],
+            "seconds": sum(row["time/step_s"] for row in steps),
+            "test": test_score(recipe, run.checkpoint(NUM_STEPS)),
+        }
+
+
+def test_score(recipe: Recipe, checkpoint: Path) -> float:
+    """pass@1 of a checkpoint on the test set, four samples a problem."""
+    model = load_policy(recipe.model.at(str(checkpoint)))
+    with open_sampler(recipe, model=model) as sampler:
+        prompts, _ = sampler.prompter.encode_all(load_problems(TEST))
+        groups = sampler.sample(prompts, group_size=4, params=evaluation_params(recipe), seed=0)
+    grades = [one.grade for group in groups for one in group.rollouts]
+    return statistics.mean(grade is not None and grade.correct for grade in grades)
+
+
+def tokens_to_target(scores: Sequence[tuple[float, float]], target: float) -> float | None:
+    """Where the curve, smoothed, first reaches `target`; None where it does not."""
+    tokens = [one for one, _ in scores]
+    smooth = [
+        statistics.mean(score for _, score in scores[max(i - 1, 0) : i + 2])
+        for i in range(len(scores))
+    ]
+    points = list(zip(tokens, smooth, strict=True))
+    for (before, low), (after, high) in pairwise(points):
+        if high >= target:
+            return before + (after - before) * (target - low) / (high - low)
+    return None
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and 95 % Student interval."""
+    mean = statistics.mean(values)
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    half = float(student.ppf(0.975, len(values) - 1)) * spread
+    return mean, mean - half, mean + half
+
+
+def table(rows: Sequence[dict[str, Any]], target: float) -> list[str]:
+    """A line an arm: tokens to the target, the paired ratio, the final score against plain."""
+    by = {(row["arm"], row["seed"]): row for row in rows}
+    plain = {seed: row for (arm, seed), row in by.items() if arm == "plain"}
+    lines = [
+        f"target: held-out score {target}",
+        "",
+        "| arm | seeds | reached | tokens to target, median | plain / this (95 %) | tokens, all "
+        "steps | s a step | final score | less plain, points (95 %) | dead groups, first and last third |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for arm in ARMS:
+        seeds = sorted(seed for name, seed in by if name == arm and seed in plain)
+        if len(seeds) < 2:
+            continue
+        mine = [by[arm, seed] for seed in seeds]
+        spent = {seed: tokens_to_target(by[arm, seed]["scores"], target) for seed in seeds}
+        base = {seed: tokens_to_target(plain[seed]["scores"], target) for seed in seeds}
+        logs = [math.log(base[s] / spent[s]) for s in seeds if base[s] and spent[s]]  # type: ignore[operator]
+        reached = [one for one in spent.values() if one is not None]
+        ratio = "-"
+        if len(logs) > 1:
+            mean, low, high = (math.exp(one) for one in interval(logs))
+            ratio = f"{mean:.2f} ({low:.2f}-{high:.2f}), {len(logs)} pairs"
+        mean, low, high = interval([100 * (by[arm, s]["test"] - plain[s]["test"]) for s in seeds])
+        third = NUM_STEPS // 3
+        dead = [
+            statistics.mean(statistics.mean(row["dead"][part]) for row in mine)
+            for part in (slice(third), slice(-third, None))
+        ]
+        lines.append(
+            f"| {arm} | {len(seeds)} | {len(reached)} | "
+            f"{statistics.median(reached) if reached else 0:,.0f} | {ratio} | "
+            f"{statistics.mean(row['tokens'] for row in mine):,.0f} | "
+            f"{statistics.mean(row['seconds'] for row in mine) / NUM_STEPS:.2f} | "
+            f"{100 * statistics.mean(row['test'] for row in mine):.1f} | "
+            f"{mean:+.1f} ({low:+.1f}, {high:+.1f}) | {dead[0]:.2f}, {dead[1]:.2f} |"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--target", type=float, default=TARGET)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    done = read_log(given.out) if given.out.exists() else []
+    if given.what == "table":
+        print("\n".join(table(done, given.target)))
+        return
+    held = {(row["arm"], row["seed"]) for row in done}
+    for seed in range(given.first, given.first + given.seeds):
+        for arm in given.arms:
+            if (arm, seed) not in held:
+                append_jsonl(given.out, run_arm(arm, seed))
+
+
+if __name__ == "__main__":
+    main()
