@@ -74,7 +74,7 @@ def read_published(path: Path) -> list[Published]:
     """The scores of a table (.csv) or of a result file of lighteval (.json)."""
     if path.suffix == ".json":
         return list(_lighteval_results(path))
-    rows = _read_csv(path)
+    rows = read_csv(path)
     columns = list(rows[0][1])
     wide = [column for column in columns if plain(column) in _BENCHMARKS]
     if "benchmark" not in columns and not wide:
@@ -97,7 +97,7 @@ def read_published(path: Path) -> list[Published]:
     return list({replace(row, where=""): row for row in found}.values())
 
 
-def _read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
+def read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
     """(line number, row) of each row; a row with a missing or a surplus cell is refused."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -234,7 +234,7 @@ def with_facts(rows: Sequence[Published], path: Path) -> list[Published]:
     """The rows with what a table of facts adds: columns model, and any of benchmark, base, harness,
     best_of. A fact without a benchmark holds for all of them.
     """
-    facts = _read_csv(path)
+    facts = read_csv(path)
     for number, fact in facts:
         if not fact.get("model", "").strip() or not set(FACTS) & fact.keys():
             raise InputError(
@@ -275,7 +275,7 @@ def with_checkpoints(rows: Sequence[Published], path: Path) -> list[Published]:
     A single score that is the highest of all checkpoints on its benchmark was chosen from all of
     them; one that is the highest of its own experiment, from those of that experiment.
     """
-    table = _read_csv(path)
+    table = read_csv(path)
     scored: dict[str, dict[tuple[str, str], float]] = {}
     scale = _scale(table, path)
     for number, row in table:

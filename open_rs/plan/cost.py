@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from open_rs.errors import InputError
-from open_rs.plan.probe import PROBE_TOKENS
 from open_rs.recipe import Recipe
 from open_rs.recipe.schema import BudgetRecipe
 
@@ -71,6 +70,8 @@ def seconds_range(plan: dict[str, Any]) -> tuple[float, float]:
 
 def shortest(plan: dict[str, Any]) -> float:
     """The least mean length of completions over that of the forecast."""
+    from open_rs.plan.probe import PROBE_TOKENS  # imports torch, which prices do not need
+
     probe = plan["probe"]
     length = probe["mean_completion_tokens"]
     cut = 1 - probe["ended_frac"]
