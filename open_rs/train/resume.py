@@ -22,6 +22,7 @@ from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.evaluate.records import problems_hash
 from open_rs.models import model_hash
+from open_rs.plan.cost import device_name
 from open_rs.problems import problem_lines
 from open_rs.recipe import Recipe, load_recipe
 from open_rs.runs import (
@@ -257,7 +258,9 @@ def write_environment(training: Any) -> None:
     facts = environment(
         origin["device"], data=origin["data_sha256"], model_hash=origin["model_sha256"]
     )
-    write_json(training.run.environment, facts | {k: origin[k] for k in ("grader_policy",)})
+    facts |= {"grader_policy": origin["grader_policy"]}
+    facts["device_name"] = device_name(training.policy.device)
+    write_json(training.run.environment, facts)
 
 
 def refuse_changes(training: Any, step: int, *, accept_changes: bool) -> list[str]:
