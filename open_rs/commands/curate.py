@@ -1,6 +1,5 @@
 """`open-rs curate`."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from open_rs.commands.shared import Json, Overrides, be_the_writer, open_folder, show, stop
 from open_rs.errors import InputError
+from open_rs.machine import cpus
 
 if TYPE_CHECKING:
     from open_rs.recipe import Recipe
@@ -70,11 +70,6 @@ def curate(
     except KeyboardInterrupt:
         stop("interrupted; the same command goes on", 130)
     show(made, as_json, funnel_text(made, folder) if "funnel" in made else progress_text(made))
-
-
-def cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def curate_stage(recipe: "Recipe", run: "RunFolder") -> Row:

@@ -74,13 +74,28 @@ def train(
     max_hours: Annotated[
         float | None, typer.Option("--max-hours", help="same as budget.hours=HOURS")
     ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="same as sweep.seeds=N: so many runs")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="of a sweep: runs at a time")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train by GRPO. The plan is printed first; held-out scores come every evaluate.every steps.
 
-    SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 save and stop; a second one stops at once.
+    SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 save and stop; a second one stops at once. With --seeds, or
+    arms or a grid in the recipe's [sweep], several runs and a summary over seeds; the same command
+    goes on with them.
     """
     settings = [*(overrides or []), *([f"budget.hours={max_hours}"] if max_hours else [])]
+    settings += [f"sweep.seeds={seeds}"] if seeds else []
+    if resume is None and recipe_path is not None:
+        from open_rs.recipe import load_recipe
+
+        asked = load_recipe(recipe_path, settings)
+        if asked.sweep.asked:
+            return train_sweep(asked, out, jobs, as_json)
     recipe, run = recipe_to_train(context, recipe_path, settings, out, resume)
     if recipe.sources:
         curate_stage(recipe, run)
@@ -91,6 +106,15 @@ def train(
 
     last = read_metrics(run)[-1]
     show(last, as_json, f"{run.path}: step {last['step']} done; next: open-rs evaluate {run.path}")
+
+
+def train_sweep(recipe: "Recipe", out: Path | None, jobs: int | None, as_json: bool) -> None:
+    """Every arm with every seed, and one summary; given again, it goes on."""
+    from open_rs.sweep.run import run_sweep
+    from open_rs.sweep.summary import summary_text
+
+    summary = run_sweep(recipe, out or Path("runs") / recipe.name, jobs=jobs)
+    show(summary, as_json, summary_text(summary))
 
 
 def recipe_to_train(

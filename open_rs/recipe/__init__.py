@@ -58,11 +58,13 @@ from open_rs.recipe.schema import (
     TrainRecipe,
 )
 from open_rs.recipe.sources import Source
+from open_rs.recipe.sweep import Arm, SweepRecipe
 
 __all__ = [
     "SCRIPTS",
     "AccuracyReward",
     "Action",
+    "Arm",
     "BoxedFilter",
     "BudgetRecipe",
     "Change",
@@ -106,6 +108,7 @@ __all__ = [
     "SentinelChange",
     "SentinelRecipe",
     "Source",
+    "SweepRecipe",
     "TrainRecipe",
     "Trigger",
     "VLLMEngineSpec",

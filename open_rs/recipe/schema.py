@@ -11,6 +11,7 @@ from open_rs.recipe.rewards import AccuracyReward, FormatReward, RewardSpec, Scr
 from open_rs.recipe.schedules import Schedule, SentinelRecipe
 from open_rs.recipe.section import Section
 from open_rs.recipe.sources import Source
+from open_rs.recipe.sweep import SweepRecipe
 
 
 class PromptRecipe(Section):
@@ -282,6 +283,7 @@ class Recipe(Section):
         (), description="settings that change by step, or when a trigger fires"
     )
     sentinel: SentinelRecipe = SentinelRecipe()
+    sweep: SweepRecipe = SweepRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
 
     @model_validator(mode="after")

@@ -1,0 +1,1 @@
+"""Several runs of one recipe, and what may be said of them together."""

@@ -1,0 +1,182 @@
+"""Runs the cells of a sweep: a worker process for each device, or as many as are asked for on CPUs.
+
+A cell that is finished is not touched, one that was begun goes on, and one that failed is told and
+tried again at the next start; the others go on without it.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from open_rs.console import say
+from open_rs.errors import GuardStop, InputError
+from open_rs.lock import lock_folder
+from open_rs.machine import cpus
+from open_rs.recipe import Recipe
+from open_rs.runs import read_metrics, write_json
+from open_rs.sweep.cells import Cell, open_sweep
+from open_rs.sweep.summary import summarise
+
+SUMMARY = "sweep.json"
+END_SECONDS = 120.0  # for a worker to save once it was asked to end
+
+
+def run_sweep(recipe: Recipe, folder: Path, *, jobs: int | None = None) -> dict[str, Any]:
+    """Every cell to its end, then the summary, which is written to `folder`/sweep.json.
+
+    GuardStop where cells failed or were stopped: what is done is summarised all the same.
+    """
+    cells = open_sweep(recipe, folder)
+    devices = visible_devices()
+    workers = jobs or max(len(devices), 1)
+    with lock_folder(folder):
+        todo = [cell for cell in cells if not is_finished(cell)]
+        say(f"sweep: {len(cells)} runs, {len(cells) - len(todo)} finished, {workers} at a time")
+        reasons = run_cells(todo, cells, places(workers, devices)) if todo else {}
+        summary = summarise(recipe, cells)
+        write_json(folder / SUMMARY, summary)
+    if reasons:
+        name, reason = next(iter(reasons.items()))
+        raise GuardStop(
+            f"sweep: {len(reasons)} of {len(cells)} runs are not finished, such as {name} "
+            f"({reason}); mend the cause and give the same command again"
+        )
+    return summary
+
+
+def is_finished(cell: Cell) -> bool:
+    """Trained to the last step and, where there is a test set, compared on it."""
+    recipe, run = cell.recipe, cell.run
+    if recipe.data.test is not None and recipe.data.validation is not None:
+        return run.evaluation("comparison.json").exists()
+    if not run.metrics.exists():
+        return False
+    last = max((row["step"] for row in read_metrics(run)), default=0)
+    return last >= recipe.train.num_steps and run.checkpoint(recipe.train.num_steps).exists()
+
+
+def visible_devices() -> list[str]:
+    """The CUDA devices that this process may use, by what CUDA_VISIBLE_DEVICES calls them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [one for one in given.split(",") if one.strip()]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def places(workers: int, devices: Sequence[str]) -> list[dict[str, str]]:
+    """The environment of each worker: a device of its own, or its share of the cores."""
+    if devices:
+        return [
+            {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} for number in range(workers)
+        ]
+    return [{"OMP_NUM_THREADS": str(max(cpus() // workers, 1))}] * workers
+
+
+def run_cells(
+    todo: Sequence[Cell], cells: Sequence[Cell], environments: Sequence[dict[str, str]]
+) -> dict[str, str]:
+    """The cells that are not finished and why: {arm/seed: reason}."""
+    reasons: dict[str, str] = {}
+    queue, lock = iter(todo), threading.Lock()
+
+    def work(environment: dict[str, str], stop: threading.Event) -> None:
+        with Worker(environment, stop) as worker:
+            while not stop.is_set():
+                with lock:
+                    cell = next(queue, None)
+                    done = [one for one in cells if is_finished(one)]
+                if cell is None:
+                    return
+                name = f"{cell.arm} seed {cell.seed}"
+                answer = worker.make(cell, done[0] if done else None)
+                say(f"sweep: {name}: {answer['status']} {answer['reason']}".rstrip())
+                if answer["status"] != "done":
+                    reasons[name] = answer["reason"]
+
+    stop = threading.Event()
+    with ThreadPoolExecutor(len(environments)) as pool:
+        started = [pool.submit(work, one, stop) for one in environments]
+        try:
+            for one in started:
+                one.result()
+        except BaseException:
+            stop.set()
+            raise
+    return reasons
+
+
+class Worker:
+    """A worker process; it is replaced where it died under a run."""
+
+    def __init__(self, environment: dict[str, str], stop: threading.Event) -> None:
+        self.environment, self.stop = environment, stop
+        self.process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+            self.process.wait()
+
+    def make(self, cell: Cell, sibling: Cell | None) -> dict[str, str]:
+        asked = {
+            "run": str(cell.run.path.resolve()),
+            "recipe": cell.recipe.model_dump(mode="json"),
+            "sibling": None if sibling is None else str(sibling.run.path.resolve()),
+        }
+        process = self.process or self._start()
+        assert process.stdin is not None and process.stdout is not None
+        print(json.dumps(asked), file=process.stdin, flush=True)
+        with ended_with(process, self.stop):
+            line = process.stdout.readline()
+        if line:
+            answer: dict[str, str] = json.loads(line)
+            return answer
+        self.process = None
+        return {"status": "failed", "reason": f"its process ended with status {process.wait()}"}
+
+    def _start(self) -> subprocess.Popen[str]:
+        root = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join([root, *(entry for entry in sys.path if entry), os.getcwd()])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "open_rs.sweep.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path} | self.environment,
+        )
+        assert self.process.stdout is not None
+        if not self.process.stdout.readline():
+            raise InputError("sweep: a worker process did not start; see what it printed above")
+        return self.process
+
+
+@contextmanager
+def ended_with(process: subprocess.Popen[str], stop: threading.Event) -> Iterator[None]:
+    """While a run is under way, a stop of the sweep is one of its process, which saves first."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            if stop.is_set():
+                process.terminate()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()

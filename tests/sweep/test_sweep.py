@@ -1,0 +1,144 @@
+"""Sweeps: cells, statistics by hand, and a real one that is interrupted, goes on and grows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from open_rs.errors import GuardStop, InputError
+from open_rs.recipe import Recipe, recipe_from_dict
+from open_rs.runs import read_json
+from open_rs.sweep import run as sweep_run
+from open_rs.sweep.cells import arms_of, cells_of, open_sweep
+from open_rs.sweep.run import places, run_sweep
+from open_rs.sweep.summary import NO_SPREAD, difference, mean_over_seeds, summary_text
+
+SMALL = {
+    "name": "sw",
+    "sources": [{"task": "arithmetic", "count": 8}],
+    "data": {
+        "validation": {"task": "arithmetic", "split": "validation", "count": 2},
+        "test": {"task": "arithmetic", "split": "test", "count": 3},
+    },
+    "rollout": {"group_size": 2, "prompts_per_step": 2, "max_completion_tokens": 8},
+    "train": {"num_steps": 1, "save_every": 1},
+    "evaluate": {"every": 1, "num_samples": 1, "validation_samples": 1},
+}
+
+
+def recipe(**sweep: object) -> Recipe:
+    return recipe_from_dict({**SMALL, "seed": 5, "sweep": sweep})
+
+
+def test_every_arm_with_every_seed_seed_by_seed(tmp_path: Path) -> None:
+    arms = [{"name": "a"}, {"name": "b", "settings": ["loss.kl_coef=0.04", "prompt.system=hm"]}]
+    cells = cells_of(recipe(seeds=2, arms=arms), tmp_path)
+    assert [(one.arm, one.seed) for one in cells] == [("a", 5), ("b", 5), ("a", 6), ("b", 6)]
+    last = cells[-1]
+    assert (last.recipe.seed, last.recipe.name) == (6, "b-seed-6")
+    assert (last.recipe.loss.kl_coef, last.recipe.prompt.system) == (0.04, "hm")
+    assert last.run.path == tmp_path / "b" / "seed-6"
+    assert not last.recipe.sweep.asked
+
+
+def test_a_grid_is_every_combination_with_readable_names() -> None:
+    grid = {"train.learning_rate": [1e-6, 3e-6], "loss.loss_norm": ["token", "sequence"]}
+    arms = arms_of(recipe(grid=grid))
+    assert [arm.name for arm in arms] == [
+        "learning_rate-1e-06_loss_norm-token",
+        "learning_rate-1e-06_loss_norm-sequence",
+        "learning_rate-3e-06_loss_norm-token",
+        "learning_rate-3e-06_loss_norm-sequence",
+    ]
+    assert arms[1].settings == ("train.learning_rate=1e-06", 'loss.loss_norm="sequence"')
+
+
+@pytest.mark.parametrize(
+    ("sweep", "sentence"),
+    [
+        ({"arms": [{"name": "a"}, {"name": "a"}]}, "two arms have one name"),
+        ({"arms": [{"name": "a"}], "grid": {"seed": [1]}}, "not both"),
+        ({"grid": {"seed": []}}, "has no values"),
+        ({"arms": [{"name": "a", "settings": ["los.kl=1"]}]}, r'arm "a": unknown key los'),
+        ({"arms": [{"name": "a", "settings": ["sweep.seeds=3"]}]}, "a sweep of its own"),
+        ({"grid": {"name": ["a b", "a_b"]}}, "two points have one name"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_written(
+    sweep: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        open_sweep(recipe(**sweep), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_another_recipe_in_the_folder_is_refused_and_more_seeds_are_not(tmp_path: Path) -> None:
+    open_sweep(recipe(seeds=2), tmp_path)
+    assert len(open_sweep(recipe(seeds=3), tmp_path)) == 3
+    with pytest.raises(InputError, match=r"another recipe \(different: sweep.arms"):
+        open_sweep(recipe(seeds=3, arms=[{"name": "a"}]), tmp_path)
+    (tmp_path / "recipe.json").write_text("{}")
+    with pytest.raises(InputError, match="holds a single run"):
+        open_sweep(recipe(seeds=3), tmp_path)
+
+
+def test_the_interval_over_seeds_by_hand() -> None:
+    # mean 0.5, s = 0.1; t(0.975, 2) = 4.302653; half = 4.302653 * 0.1 / sqrt(3) = 0.248414
+    found = mean_over_seeds([0.4, 0.5, 0.6], 0.95)
+    assert found["mean"] == pytest.approx(0.5) and found["std"] == pytest.approx(0.1)
+    assert found["low"] == pytest.approx(0.251586, abs=1e-6)
+    assert found["high"] == pytest.approx(0.748414, abs=1e-6)
+    assert mean_over_seeds([0.4], 0.95) == {
+        "mean": 0.4, "std": None, "low": None, "high": None, "n": 1,
+    }  # fmt: skip
+
+
+def row(score: float) -> dict[str, float]:
+    return {"score": score}
+
+
+def test_arms_are_compared_seed_by_seed() -> None:
+    base = {0: row(0.1), 1: row(0.5), 2: row(0.9), 3: row(0.0)}
+    other = {0: row(0.2), 1: row(0.6), 2: row(1.0), 4: row(1.0)}
+    found = difference("b", base, other, 0.95)
+    # three pairs, each +0.1: no spread but for rounding, whatever the spread over seeds is
+    assert found["mean"] == pytest.approx(0.1) and found["n"] == 3
+    assert found["p_value"] < 1e-6 and found["std"] < 1e-12
+    alone = difference("b", {0: row(0.1)}, {0: row(0.9)}, 0.95)
+    assert (alone["p_value"], alone["verdict"]) == (None, None)
+
+
+def test_workers_get_a_device_or_their_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_run, "cpus", lambda: 8)
+    assert places(2, []) == [{"OMP_NUM_THREADS": "4"}] * 2
+    assert places(3, ["0", "3"]) == [
+        {"CUDA_VISIBLE_DEVICES": "0"},
+        {"CUDA_VISIBLE_DEVICES": "3"},
+        {"CUDA_VISIBLE_DEVICES": "0"},
+    ]
+
+
+def test_a_real_sweep_fails_in_one_arm_is_mended_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_rewards.py").write_text("raise RuntimeError('not yet')\n")
+    own = 'rewards=[{type="accuracy"}, {type="custom", function="own_rewards:one"}]'
+    arms = [{"name": "plain"}, {"name": "own", "settings": [own]}]
+    folder = tmp_path / "runs" / "sw"
+    with pytest.raises(GuardStop, match="1 of 2 runs are not finished, such as own seed 5"):
+        run_sweep(recipe(arms=arms), folder, jobs=1)
+    held = read_json(folder / "sweep.json")
+    assert [one["arm"] for one in held["runs"]] == ["plain"] and held["missing"] == 1
+    first = (folder / "plain" / "seed-5" / "metrics.jsonl").read_bytes()
+
+    (tmp_path / "own_rewards.py").write_text("def one(rollout, problem):\n    return 1.0\n")
+    summary = run_sweep(recipe(arms=arms), folder, jobs=1)
+    assert (folder / "plain" / "seed-5" / "metrics.jsonl").read_bytes() == first
+    assert summary["missing"] == 0 and summary["note"] == NO_SPREAD
+    assert "nothing can be concluded" in summary_text(summary)
+    assert read_json(folder / "sweep.json") == json.loads(json.dumps(summary))
+    base = [folder / arm / "seed-5" / "evaluations" / "test-000000" for arm in ("plain", "own")]
+    assert (base[0] / "records.jsonl").read_bytes() == (base[1] / "records.jsonl").read_bytes()
+    log = (folder / "own" / "seed-5" / "sweep.log").read_text()
+    assert "test-000000: " not in log  # the model before training was scored once
