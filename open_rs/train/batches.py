@@ -28,19 +28,49 @@ class Row:
         return len(self.prompt_ids) + len(self.completion_ids)
 
 
-@dataclass
-class MicroBatch:
+@dataclass(kw_only=True)
+class LossTerms:
+    """What the loss of log-probs [B, T] depends on."""
+
+    loss_mask: Tensor  # [B, T] bool, True counts
+    old_logprobs: Tensor  # [B, T], the engine's, until a trainer puts its own in their place
+    advantages: Tensor  # [B]
+    denominators: Tensor  # [B], of the whole step (`grpo.loss_denominators`)
+    ref_logprobs: Tensor | None = None  # [B, T], filled in by the trainer when kl_coef is not 0
+
+    def by_token(self) -> "LossTerms":
+        """Every token that counts as a row of its own [N, 1], for losses that are sums over them.
+
+        The tokens stand row by row; the sum over them is the loss of the rows.
+        """
+        mask, ref, lengths = self.loss_mask, self.ref_logprobs, self.loss_mask.sum(1)
+        return LossTerms(
+            loss_mask=mask[mask][:, None],
+            old_logprobs=self.old_logprobs[mask][:, None],
+            advantages=self.advantages.repeat_interleave(lengths),
+            denominators=self.denominators.repeat_interleave(lengths),
+            ref_logprobs=None if ref is None else ref[mask][:, None],
+        )
+
+    def of(self, part: slice) -> "LossTerms":
+        """The rows of a slice."""
+        return LossTerms(
+            loss_mask=self.loss_mask[part],
+            old_logprobs=self.old_logprobs[part],
+            advantages=self.advantages[part],
+            denominators=self.denominators[part],
+            ref_logprobs=None if self.ref_logprobs is None else self.ref_logprobs[part],
+        )
+
+
+@dataclass(kw_only=True)
+class MicroBatch(LossTerms):
     """Rows that go through the model together: prompt, completion, padding on the right."""
 
     rows: list[int]  # their places in the list given to `make_batches`
     input_ids: Tensor  # [B, S]
     attention_mask: Tensor  # [B, S], 1 on tokens, 0 on padding
     completion_mask: Tensor  # [B, S] bool, True on completion tokens
-    loss_mask: Tensor  # [B, T] bool, True counts
-    old_logprobs: Tensor  # [B, T], the engine's, until a trainer puts its own in their place
-    advantages: Tensor  # [B]
-    denominators: Tensor  # [B], of the whole step (`grpo.loss_denominators`)
-    ref_logprobs: Tensor | None = None  # [B, T], filled in by the trainer when kl_coef is not 0
 
     def to(self, device: torch.device | str) -> "MicroBatch":
         """The same batch with its tensors on `device`."""

@@ -5,21 +5,28 @@ of all rows together, H hidden size, V vocabulary. A row is prompt and completio
 padding on the right, so positions are 0, 1, 2, ... in every row.
 
 The decoder runs once, without padding and over a prompt that several rows share once (`packed`);
-only the hidden states that predict a completion token go on; the LM head is applied to
-`chunk_tokens` of them at a time and recomputed in the backward pass, so that at any moment at most
-[chunk_tokens, V] logits exist.
+only the hidden states that predict a completion token go on; the LM head is applied to a chunk of
+them at a time, so that at any moment there are LOGIT_BYTES of logits at most. In training the
+backward pass of a chunk follows at once (`learn_logprobs`), so that no logits are made twice.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from open_rs.errors import InputError
 from open_rs.train.packed import can_pack, packed_states
+
+LOGIT_BYTES = 256 * 2**20  # of a chunk's logits in float32
+NEAR = 64  # rows of logits that pass through the processor's cache together
+
+TokenLoss = Callable[[Tensor, Tensor, slice], Tensor]
 
 
 def completion_logprobs(
@@ -29,7 +36,7 @@ def completion_logprobs(
     completion_mask: Tensor,
     *,
     temperature: float,
-    chunk_tokens: int = 1024,
+    chunk_tokens: int | None = None,
     with_entropy: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """log softmax(logits / temperature)[token] for every completion token.
@@ -39,35 +46,89 @@ def completion_logprobs(
     row i's tokens at 0 .. |o_i| - 1 and 0.0 after them, in float32 (float64 for such a model), and
     the entropies in nats [B, T] or None. Entropy is a measurement: no gradient flows through it.
     `temperature` is that of sampling, so that the ratio to the engine's log-probs is 1 on policy.
+    The logits of a chunk are made again in the backward pass.
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature is {temperature}; log-probs need one above 0")
-    if completion_mask[:, 0].any():
-        raise ValueError("a completion starts at position 0; its first token has nothing before it")
     causal_lm = unwrap(model)
-    predicts = completion_mask[:, 1:].bool()  # [B, S - 1], the state at s predicts the token at s+1
+    predicts = predicting(completion_mask, temperature)
     hidden = completion_states(causal_lm, input_ids, attention_mask, predicts)  # [N, H]
     targets = input_ids[:, 1:][predicts]  # [N]
-    pieces = [
+    made = [
         checkpoint(
             token_logprobs,
             causal_lm,
-            states,
-            wanted,
+            hidden[part],
+            targets[part],
             temperature,
             with_entropy,
             use_reentrant=False,
         )
-        for states, wanted in zip(
-            hidden.split(chunk_tokens), targets.split(chunk_tokens), strict=True
-        )
+        for part in chunks(causal_lm, len(targets), chunk_tokens)
     ]
+    logprobs, entropy = joined(made, predicts)
+    return logprobs, entropy if with_entropy else None
+
+
+def learn_logprobs(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    completion_mask: Tensor,
+    token_loss: TokenLoss,
+    *,
+    temperature: float,
+    chunk_tokens: int | None = None,
+    autocast: AbstractContextManager[Any],
+) -> tuple[Tensor, Tensor]:
+    """`completion_logprobs` and entropies, detached, with the gradient of a loss added to the
+    model's.
+
+    The loss is a sum over tokens: `token_loss(logprobs [n], entropies [n], part)` gives the share
+    of the tokens in `part`, a slice of all completion tokens row by row. Since it is known as soon
+    as a chunk's log-probs are, the chunk's logits serve its backward pass, too, and are forgotten.
+    """
+    causal_lm = unwrap(model)
+    predicts = predicting(completion_mask, temperature)
+    targets = input_ids[:, 1:][predicts]  # [N]
+    with autocast:
+        hidden = completion_states(causal_lm, input_ids, attention_mask, predicts)  # [N, H]
+    gradient = torch.empty_like(hidden)
+    made = []
+    for part in chunks(causal_lm, len(targets), chunk_tokens):
+        states = hidden[part].detach().requires_grad_()
+        with autocast:
+            logprobs, entropy = token_logprobs(causal_lm, states, targets[part], temperature, True)
+            loss = token_loss(logprobs, entropy, part)
+        loss.backward()
+        assert states.grad is not None
+        gradient[part] = states.grad
+        made.append((logprobs.detach(), entropy))
+        del logprobs, loss, states  # and with them the chunk's logits
+    hidden.backward(gradient)
+    return joined(made, predicts)
+
+
+def predicting(completion_mask: Tensor, temperature: float) -> Tensor:
+    """Where a state predicts a completion token: [B, S - 1], the state at s the token at s + 1."""
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}; log-probs need one above 0")
+    if completion_mask[:, 0].any():
+        raise ValueError("a completion starts at position 0; its first token has nothing before it")
+    return completion_mask[:, 1:].bool()
+
+
+def chunks(causal_lm: Any, tokens: int, chunk_tokens: int | None) -> list[slice]:
+    """Slices of so many tokens, by default as many as LOGIT_BYTES hold."""
+    vocabulary = causal_lm.get_output_embeddings().weight.shape[0]
+    size = chunk_tokens or max(1, LOGIT_BYTES // (4 * vocabulary))
+    return [slice(first, min(first + size, tokens)) for first in range(0, tokens, size)]
+
+
+def joined(made: list[tuple[Tensor, Tensor]], predicts: Tensor) -> tuple[Tensor, Tensor]:
+    """The log-probs and the entropies of all chunks as [B, T], 0.0 after a row's last token."""
     lengths = predicts.sum(1)
     filled = torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]  # [B, T]
-    logprobs = spread(torch.cat([piece[0] for piece in pieces]), filled)
-    if not with_entropy:
-        return logprobs, None
-    return logprobs, spread(torch.cat([piece[1] for piece in pieces]), filled)
+    logprobs, entropy = (torch.cat(values) for values in zip(*made, strict=True))
+    return spread(logprobs, filled), spread(entropy, filled)
 
 
 def spread(values: Tensor, filled: Tensor) -> Tensor:
@@ -77,17 +138,55 @@ def spread(values: Tensor, filled: Tensor) -> Tensor:
 
 def token_logprobs(
     causal_lm: Any, hidden: Tensor, targets: Tensor, temperature: float, with_entropy: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Log-probs [N] of `targets` [N] given `hidden` [N, H], and the entropies [N] if asked for."""
+) -> tuple[Tensor, Tensor]:
+    """Log-probs [n] of `targets` [n] given `hidden` [n, H], and the entropies [n], 0 unless
+    asked for.
+    """
     logits = head_logits(causal_lm, hidden)
     if logits.dtype != torch.float64:
         logits = logits.float()
-    logits = logits / temperature  # [N, V]
-    logprobs = logits.gather(1, targets[:, None]).squeeze(1) - logits.logsumexp(1)
-    if not with_entropy:
-        return logprobs, None
-    with torch.no_grad():
-        return logprobs, torch.special.entr(logits.softmax(1)).sum(1)
+    found: tuple[Tensor, Tensor] = Picked.apply(logits, targets, temperature, with_entropy)
+    return found
+
+
+class Picked(torch.autograd.Function):
+    """log softmax(x / temperature)[target] of logits x [n, V], and the entropies, in the memory of
+    x: it holds the probabilities p afterwards, and in the backward pass the gradient
+    (onehot(target) - p) / temperature, which is all that is ever made of size [n, V].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, targets: Tensor, temperature: float, with_entropy: bool
+    ) -> tuple[Tensor, Tensor]:
+        held = logits.detach()  # shares its version: a producer that kept its output would raise
+        logprobs, entropy = held.new_empty(len(held)), held.new_zeros(len(held))
+        for first in range(0, len(held), NEAR):
+            near = slice(first, first + NEAR)
+            rows = held[near]
+            if temperature != 1:
+                rows /= temperature
+            torch.log_softmax(rows, 1, out=rows)
+            logprobs[near] = rows.gather(1, targets[near, None]).squeeze(1)
+            if with_entropy:
+                chances = rows.exp()
+                rows.clamp_(min=torch.finfo(rows.dtype).min)  # 0 x infinity is not a number
+                entropy[near] = -torch.linalg.vecdot(chances, rows)
+                rows.copy_(chances)
+            else:
+                rows.exp_()
+        ctx.save_for_backward(held, targets)
+        ctx.temperature = temperature
+        ctx.mark_non_differentiable(entropy)
+        return logprobs, entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+        held, targets = ctx.saved_tensors
+        scale = (upstream / ctx.temperature)[:, None]
+        held.mul_(-scale).scatter_add_(1, targets[:, None], scale)
+        return held, None, None, None
 
 
 def head_logits(causal_lm: Any, hidden: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ which tokens belong together: it lays sequences of like length side by side, in 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from open_rs.rollout.fit import check_model
 
 LIKE = 0.75  # sequences of a block have at least this share of the tokens of its longest
 BLOCK_KEYS = 16_384  # keys of a block, unless one sequence has more
+TRIED: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # models, and whether they can be packed
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def packed_states(causal_lm: Any, input_ids: Tensor, predicts: Tensor) -> Tensor
     output = causal_lm.base_model(
         input_ids=packing.ids,
         position_ids=packing.positions,
-        attention_mask=packing.ids.new_ones(1, 1, 1, 1),  # four dimensions: no mask is made of it
+        attention_mask=packing.ids.new_ones(1, 1, 1, 1),  # of four dimensions: taken as it is
         use_cache=False,
         packing=packing,
     )
@@ -186,6 +188,8 @@ def attend(
         tensor.unflatten(0, (rows, -1)).transpose(1, 2)
         for tensor in (laid, key.index_select(0, block.keys), value.index_select(0, block.keys))
     )
+    if not q.is_cpu:  # where kernels that take a mask take no shared keys
+        k, v = (one.repeat_interleave(q.shape[1] // one.shape[1], 1) for one in (k, v))
     found = scaled_dot_product_attention(
         q,
         k,
@@ -201,17 +205,49 @@ def attend(
 
 def can_pack(causal_lm: Any) -> bool:
     """Whether attention alone mixes tokens, in a way that `attention` reproduces: over everything
-    before, through transformers' interface, with nothing added to the scores.
+    before, through transformers' interface, with nothing added to the scores. It is tried once.
     """
+    if causal_lm not in TRIED:
+        TRIED[causal_lm] = may_pack(causal_lm) and packs(causal_lm)
+    return TRIED[causal_lm]
+
+
+def may_pack(causal_lm: Any) -> bool:
+    """What the configuration says."""
     config = causal_lm.config.get_text_config()
-    if not getattr(causal_lm, "_supports_attention_backend", False):
-        return False
-    if config._attn_implementation != "sdpa" or getattr(config, "attn_logit_softcapping", None):
+    if getattr(config, "_attn_implementation", None) != "sdpa":
         return False
     try:
         return check_model(causal_lm).windows == {"full_attention": None}
     except InputError:  # the native engine needs the same, and says what is missing
         return False
+
+
+@torch.no_grad()
+def packs(causal_lm: Any) -> bool:
+    """Whether the states of two packed rows with one prompt are those of the rows alone."""
+    device = causal_lm.get_input_embeddings().weight.device
+    rows = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 7, 0]], device=device)  # 4 + 2, 4 + 1
+    predicts = torch.tensor([[0, 0, 0, 1, 1], [0, 0, 0, 1, 0]], device=device).bool()
+    was_training = causal_lm.training
+    causal_lm.eval()
+    try:
+        packed = packed_states(causal_lm, rows, predicts)
+    except (RuntimeError, TypeError):  # `packing` is not handed through, or heads of other shapes
+        return False
+    else:
+        alone = [
+            causal_lm.base_model(input_ids=row[None, :5], use_cache=False).last_hidden_state[0]
+            for row in rows
+        ]
+        expected = torch.cat(
+            [states[3:][kept[3:]] for states, kept in zip(alone, predicts, strict=True)]
+        )
+        rounding = 1e-4 if packed.dtype in (torch.float32, torch.float64) else 3e-2
+        error = (packed - expected).abs().max()
+        return bool(error <= rounding * expected.abs().max().clamp(min=1.0))
+    finally:
+        causal_lm.train(was_training)
 
 
 AttentionInterface.register("sdpa", attention)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from open_rs.interrupt import poll
 from open_rs.recipe import LossRecipe
-from open_rs.train.batches import MicroBatch
+from open_rs.train.batches import LossTerms, MicroBatch
 from open_rs.train.grpo import k3_kl, policy_loss
-from open_rs.train.logprobs import completion_logprobs
+from open_rs.train.logprobs import completion_logprobs, learn_logprobs
 
 
 def update(
@@ -76,31 +76,59 @@ def learn_from(
 ) -> Tensor:
     """Add one micro-batch to the gradient and to `sums`. Returns its log-probs [B, T]."""
     batch = batch.to(next(policy.parameters()).device)
-    with autocast:
-        logprobs, entropy = policy_logprobs(policy, batch, temperature, with_entropy=True)
-        if first_of_batch:
-            sums["engine_kl"] += masked_sum(k3_kl(batch.old_logprobs, logprobs), batch)
-            batch.old_logprobs = logprobs.detach()
-        loss, parts = policy_loss(
-            logprobs,
-            batch.old_logprobs,
-            batch.advantages,
-            batch.loss_mask,
-            clip_low=loss_recipe.clip_low,
-            clip_high=loss_recipe.clip_high,
-            denominators=batch.denominators,
-            ratio_level=loss_recipe.ratio_level,
-            objective=loss_recipe.objective,
-            ref_logprobs=batch.ref_logprobs,
-            kl_coef=loss_recipe.kl_coef,
+    rows = (batch.input_ids, batch.attention_mask, batch.completion_mask)
+    if loss_recipe.ratio_level == "token":
+        tokens = batch.by_token()
+
+        def token_loss(logprobs: Tensor, entropy: Tensor, part: slice) -> Tensor:
+            one = logprobs[:, None], entropy[:, None]  # [n, 1]: a token is a row
+            return add_loss(*one, tokens.of(part), sums, loss_recipe, first_of_batch)
+
+        logprobs, _ = learn_logprobs(
+            policy, *rows, token_loss, temperature=temperature, autocast=autocast
         )
+        return logprobs
+    with autocast:
+        logprobs, entropy = completion_logprobs(
+            policy, *rows, temperature=temperature, with_entropy=True
+        )
+        assert entropy is not None
+        loss = add_loss(logprobs, entropy, batch, sums, loss_recipe, first_of_batch)
     loss.backward()
-    assert entropy is not None
+    return logprobs.detach()
+
+
+def add_loss(
+    logprobs: Tensor,
+    entropy: Tensor,
+    terms: LossTerms,
+    sums: dict[str, float],
+    loss_recipe: LossRecipe,
+    first_of_batch: bool,
+) -> Tensor:
+    """The loss of log-probs [B, T], and what it and the metrics are made of added to `sums`."""
+    old = terms.old_logprobs
+    if first_of_batch:
+        sums["engine_kl"] += masked_sum(k3_kl(old, logprobs), terms.loss_mask)
+        old = logprobs.detach()
+    loss, parts = policy_loss(
+        logprobs,
+        old,
+        terms.advantages,
+        terms.loss_mask,
+        clip_low=loss_recipe.clip_low,
+        clip_high=loss_recipe.clip_high,
+        denominators=terms.denominators,
+        ratio_level=loss_recipe.ratio_level,
+        objective=loss_recipe.objective,
+        ref_logprobs=terms.ref_logprobs,
+        kl_coef=loss_recipe.kl_coef,
+    )
     sums["loss"] += loss.item()
-    sums["entropy"] += masked_sum(entropy, batch)
+    sums["entropy"] += masked_sum(entropy, terms.loss_mask)
     for name, value in parts.items():
         sums[name] += value.item()
-    return logprobs.detach()
+    return loss
 
 
 def release_memory(policy: nn.Module) -> None:
@@ -125,20 +153,6 @@ def step_optimizer(
     return {"policy/loss": loss, "optim/grad_norm": norm, "optim/skipped": float(not finite)}
 
 
-def policy_logprobs(
-    model: nn.Module, batch: MicroBatch, temperature: float, *, with_entropy: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """Log-probs [B, T] of a micro-batch at the sampling temperature, and entropies [B, T]."""
-    return completion_logprobs(
-        model,
-        batch.input_ids,
-        batch.attention_mask,
-        batch.completion_mask,
-        temperature=temperature,
-        with_entropy=with_entropy,
-    )
-
-
 @torch.no_grad()
 def add_reference_logprobs(
     policy: Any,
@@ -154,13 +168,20 @@ def add_reference_logprobs(
     model.eval()
     with adapters_off, autocast:
         for batch in batches:
-            logprobs, _ = policy_logprobs(model, batch.to(policy.device), temperature)
+            one = batch.to(policy.device)
+            logprobs, _ = completion_logprobs(
+                model,
+                one.input_ids,
+                one.attention_mask,
+                one.completion_mask,
+                temperature=temperature,
+            )
             batch.ref_logprobs = logprobs.cpu()
 
 
-def masked_sum(values: Tensor, batch: MicroBatch) -> float:
+def masked_sum(values: Tensor, loss_mask: Tensor) -> float:
     """Sum over the tokens that count."""
-    return values.detach().where(batch.loss_mask, 0.0).sum().item()
+    return values.detach().where(loss_mask, 0.0).sum().item()
 
 
 def token_means(sums: Mapping[str, float]) -> dict[str, float]:

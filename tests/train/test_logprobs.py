@@ -1,6 +1,8 @@
 """Log-probs in chunks against a plain log_softmax over all logits."""
 
 import math
+import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,7 +12,17 @@ from torch import nn
 from open_rs.errors import InputError
 from open_rs.models import add_lora
 from open_rs.recipe import LoraRecipe
-from open_rs.train.logprobs import check_lm_head, completion_logprobs, head_logits, unwrap
+from open_rs.train.logprobs import (
+    LOGIT_BYTES,
+    Picked,
+    check_lm_head,
+    chunks,
+    completion_logprobs,
+    head_logits,
+    learn_logprobs,
+    unwrap,
+)
+from open_rs.train.packed import can_pack
 
 KINDS = {
     "qwen2": {},
@@ -139,6 +151,7 @@ def grouped_batch():
 
 def tokens_fed(model):
     """A list that gets the shape of every input of the decoder."""
+    can_pack(unwrap(model))  # its trial is over
     fed = []
     embed = unwrap(model).get_input_embeddings()
     embed.register_forward_hook(lambda module, args, out: fed.append(tuple(args[0].shape)))
@@ -280,6 +293,100 @@ def test_the_head_never_sees_more_than_a_chunk_and_no_logits_are_kept(with_entro
         assert logits == []  # [H, V] weights aside, nothing with a vocabulary is kept for backward
     logprobs.sum().backward()
     assert sorted(map(tuple, rows[5:])) == [(2,), (7,), (7,), (7,), (7,)]  # recomputed in backward
+
+
+# --- learn_logprobs, and the function under both ---
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 7, 1000])
+@pytest.mark.parametrize("kind", KINDS)
+def test_learning_chunk_by_chunk_is_a_backward_pass_over_all(kind, chunk_tokens):
+    batch = ragged_batch()
+    weight = torch.randn(30, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    whole, model = model_of(kind), model_of(kind)
+    expected, entropy = completion_logprobs(whole, *batch, temperature=0.7, with_entropy=True)
+    filled = torch.arange(16) < torch.tensor([[16], [1], [9], [4]])
+    (expected[filled].square() * weight).sum().backward()
+    parts = []
+
+    def token_loss(logprobs, entropies, part):
+        parts.append((part.start, part.stop))
+        assert not entropies.requires_grad
+        return (logprobs.square() * weight[part]).sum()
+
+    ours, measured = learn_logprobs(
+        model, *batch, token_loss, temperature=0.7, chunk_tokens=chunk_tokens,
+        autocast=nullcontext(),
+    )  # fmt: skip
+    assert parts == [(at, min(at + chunk_tokens, 30)) for at in range(0, 30, chunk_tokens)]
+    assert not ours.requires_grad
+    torch.testing.assert_close(ours, expected.detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(measured, entropy, rtol=0, atol=1e-12)
+    tolerance = ROUNDING.get(kind, 1e-10)
+    for left, right in zip(model.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(left.grad, right.grad, rtol=tolerance, atol=tolerance)
+
+
+def test_while_learning_there_are_the_logits_of_one_chunk_and_no_chunk_is_made_twice():
+    model, made = model_of("qwen2"), []
+    model.lm_head.register_forward_hook(lambda module, args, out: made.append(weakref.ref(out)))
+    alive = []
+
+    def token_loss(logprobs, entropies, part):
+        alive.append((len(made), sum(one() is not None for one in made)))
+        return logprobs.sum()
+
+    learn_logprobs(
+        model, *ragged_batch(), token_loss, temperature=1.0, chunk_tokens=7, autocast=nullcontext()
+    )
+    # 30 tokens are five chunks; at each the logits of those before are gone
+    assert len(made) == len(alive) == 5
+    assert all(left <= 1 for _, left in alive)
+
+
+def test_picked_log_probs_and_their_gradient_against_autograd():
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(150, 11, generator=generator, dtype=torch.float64)  # over NEAR rows
+    targets = torch.randint(0, 11, (150,), generator=generator)
+    weight = torch.randn(150, generator=generator, dtype=torch.float64)
+    plain = logits.clone().requires_grad_()
+    every = (plain / 0.6).log_softmax(1)
+    expected = every.gather(1, targets[:, None]).squeeze(1)
+    (expected * weight).sum().backward()
+    for with_entropy in (False, True):
+        leaf = logits.clone().requires_grad_()
+        got, entropy = Picked.apply(leaf * 1, targets, 0.6, with_entropy)
+        (got * weight).sum().backward()
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-13)
+        torch.testing.assert_close(leaf.grad, plain.grad, rtol=0, atol=1e-13)
+        exact = -(every.exp() * every).sum(1) if with_entropy else torch.zeros(150).double()
+        torch.testing.assert_close(entropy, exact.detach(), rtol=0, atol=1e-13)
+
+
+def test_a_token_that_is_ruled_out_leaves_the_entropy_and_the_gradient_finite():
+    logits = torch.tensor([[0.0, 0.0, -torch.inf]], requires_grad=True)
+    got, entropy = Picked.apply(logits * 1, torch.tensor([1]), 1.0, True)
+    got.sum().backward()
+    assert got.item() == entropy.neg().item() == pytest.approx(-math.log(2))
+    assert logits.grad.tolist() == [[-0.5, 0.5, 0.0]]
+
+
+def test_logits_that_their_producer_still_needs_are_not_overwritten_in_silence():
+    source = torch.randn(3, 5, requires_grad=True)
+    logits = source.exp()  # its backward pass reads its output
+    got, _ = Picked.apply(logits, torch.tensor([0, 1, 2]), 1.0, False)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        got.sum().backward()
+
+
+def test_a_chunk_holds_so_many_bytes_of_logits_whatever_the_vocabulary():
+    model = model_of("qwen2")
+    (only,) = chunks(model, 5000, None)
+    assert only == slice(0, 5000)  # 5,000 x 256 logits are 5 MB
+    model.lm_head = nn.Linear(1, 152_000, bias=False)
+    parts = chunks(model, 1000, None)
+    assert all((one.stop - one.start) * 152_000 * 4 <= LOGIT_BYTES for one in parts)
+    assert [one.stop - one.start for one in parts] == [441, 441, 118]  # 441.5 rows fit
 
 
 def test_a_lora_model_equals_its_merged_self_and_trains_the_adapters_alone():
