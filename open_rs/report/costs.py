@@ -89,12 +89,16 @@ def device_of(data: RunData) -> str:
 
 
 def hourly_rate(data: RunData, device: str, usd_per_hour: float | None) -> Rate:
-    """The run's own price, that of the dated table of `plan.cost`, or else the one given."""
+    """The run's own price, that of the dated table of `plan.cost`, that of the run's own forecast,
+    or else the one given.
+    """
     own = (data.recipe.get("budget") or {}).get("usd_per_hour")
     if own is not None:
         return Rate(float(own), "budget.usd_per_hour of the run")
     if (price := price_of(device)) is not None:
         return Rate(price.usd_per_hour, f"{price.source}, {price.date}")
+    if (planned := data.plan.get("usd_per_hour")) is not None:
+        return Rate(float(planned), "plan.json of the run")
     if usd_per_hour is not None:
         return Rate(usd_per_hour, "--usd-per-hour")
     return Rate(None, f"no price is known for {device}; name one by --usd-per-hour")

@@ -60,9 +60,10 @@ def draw(figure: Figure) -> dict[str, bytes]:
     with our_settings():
         canvas = canvas_of(figure)
         made = {}
+        told = {"Title": figure.title, "Description": "\n".join(figure.caption)}
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             file = io.BytesIO()
-            canvas.savefig(file, format=kind, metadata=metadata)
+            canvas.savefig(file, format=kind, metadata=told | metadata)
             made[kind] = file.getvalue()
     return made
 

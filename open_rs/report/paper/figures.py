@@ -18,8 +18,8 @@ def figure_1(facts: Facts, runs: Sequence[OurRun]) -> Figure:
     caption = [
         "Figure 1 (arXiv 2503.16219): AIME24 pass@1 against model size and training cost.",
         "Source: Tables 1 to 3. Bars: 95 % Wilson interval of one sample of each of 30 problems, "
-        "for the authors' own models; the other scores are quoted from several papers, which do "
-        "not tell how many samples they took.",
+        "for the authors' own models; the other scores are quoted from several papers, and how "
+        "many samples a problem they are of is not told.",
         *best_of(facts),
         "Cost is that of training as published; $42 leaves out what scoring the checkpoints took.",
     ]
@@ -151,7 +151,7 @@ def own_marks(runs: Sequence[OurRun], place: dict[str, float]) -> list[Series]:
 def last_score(run: OurRun, held: str) -> OurScore | None:
     """The score of the selected checkpoint, else of the last one that was scored."""
     scores = [one for one in run.scores if one.held == held and one.step]
-    chosen = [one for one in scores if one.step == run.data.selected_step]
+    chosen = [one for one in scores if one.step == run.selected]
     return next(reversed(chosen or scores), None)
 
 
@@ -189,8 +189,8 @@ def figure_2(facts: Facts) -> Figure:
         "one sample a problem: n = 40 (AMC23) and 500 (MATH-500). Shaded: 95 % Wilson interval, "
         "which the paper does not show. Stars: the checkpoints released as Open-RS1, 2 and 3.",
         "Dashed: the base as in Table 1, quoted from other papers and measured by another harness, "
-        "so no difference to it is one between models; its band is the Wilson interval of one "
-        "sample a problem.",
+        "so no difference to it is one between models; its band is drawn as for one sample a "
+        "problem, since the number is not told.",
     ]
     for benchmark in ("amc23", "math500"):
         again = score_of(facts.remeasured, BASE, benchmark)
@@ -224,9 +224,8 @@ def checkpoint_panel(facts: Facts, benchmark: str, experiment: str) -> Panel:
     series.append(Series("checkpoint", [checkpoint_point(one) for one in held], "line", "authors"))
     released = [one for one in held if one.released]
     if released:
-        series.append(
-            Series("released", [checkpoint_point(one) for one in released], "star", "authors")
-        )
+        places = [percent(one.step, one.score.mean) for one in released]
+        series.append(Series("released", places, "star", "authors"))
     return Panel(
         f"{TITLES[benchmark]}, experiment {experiment}",
         "step",

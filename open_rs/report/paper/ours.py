@@ -42,16 +42,17 @@ class OurRun:
     cost: RunCost | None = None
     scores: list[OurScore] = field(default_factory=list)
     parameters: int | None = None
+    selected: int | None = None  # the step of the checkpoint that validation picked
 
     @property
     def model(self) -> str:
-        return str((self.data.recipe.get("model") or {}).get("path") or "unknown model")
+        return str(self.data.recipe["model"].get("path") or "unknown model")
 
     def score(self, held: str, step: int) -> OurScore | None:
         return next((one for one in self.scores if (one.held, one.step) == (held, step)), None)
 
     def rewards(self) -> set[str]:
-        return {str(one.get("type")) for one in self.data.recipe.get("rewards") or []}
+        return {str(one.get("type")) for one in self.data.recipe["rewards"]}
 
 
 def open_runs(
@@ -73,34 +74,50 @@ def open_runs(
 
 def labels(paths: Sequence[Path]) -> list[str]:
     """A name for each folder, with the folder above and then a number where several are alike."""
-    names = [path.resolve().name for path in paths]
-    if len(set(names)) < len(names):
-        names = [f"{path.resolve().parent.name}-{path.resolve().name}" for path in paths]
-    if len(set(names)) < len(names):
-        names = [f"{number}-{name}" for number, name in enumerate(names, start=1)]
-    return [visible(name) or "run" for name in names]
+    full = [path.resolve() for path in paths]
+    names = [visible(path.name).replace("\n", " ") or "run" for path in full]
+    if not apart(names):
+        names = [
+            f"{visible(path.parent.name)} {name}" for path, name in zip(full, names, strict=True)
+        ]
+    if not apart(names):
+        names = [f"{number} {name}" for number, name in enumerate(names, start=1)]
+    return names
+
+
+def apart(names: Sequence[str]) -> bool:
+    """Whether files that bear these names are different ones, on any file system."""
+    return len({file_part(name).casefold() for name in names}) == len(names)
 
 
 def file_part(label: str) -> str:
     """`label` as part of a file name."""
-    return re.sub(r"[^\w.-]+", "_", label).strip("._") or "run"
+    return re.sub(r"[^\w.-]+", "_", label).strip("._")[:100] or "run"
 
 
 def open_run(path: Path, label: str, usd_per_hour: float | None, missing: list[str]) -> OurRun:
     if not (path / "recipe.json").is_file():
         raise InputError(f"{path}: holds no recipe.json, so it is no run folder; name a run")
     data = load_run(RunFolder(path))
+    if not is_recipe(data.recipe):
+        raise InputError(f"{path}: recipe.json is no recipe of open-rs; restore it")
     run = OurRun(label, data)
     try:
         run.cost = run_cost(data, usd_per_hour)
     except UNEXPECTED as error:
-        data.damaged.append(f"ledger.jsonl: not as expected ({type(error).__name__}: {error})")
+        data.damaged.append(
+            f"costs: its files are not as expected ({type(error).__name__}: {error})"
+        )
     for name, summary in data.evaluations.items():
         try:
             run.scores.append(our_score(name, summary))
         except UNEXPECTED as error:
             data.damaged.append(f"evaluations/{name}: not as expected ({error!r})")
     run.scores.sort(key=lambda one: (one.held, one.step))
+    try:
+        run.selected = data.selected_step
+    except UNEXPECTED:
+        data.damaged.append("events.jsonl: its select event names no step")
     run.parameters = parameters_of(data.run)
     if not data.ledger:
         data.damaged.append("no ledger.jsonl, so no hours and dollars")
@@ -108,6 +125,14 @@ def open_run(path: Path, label: str, usd_per_hour: float | None, missing: list[s
         data.damaged.append("no evaluation of test problems; run open-rs evaluate on it")
     missing.extend(f"{label}: {sentence}" for sentence in data.damaged)
     return run
+
+
+def is_recipe(recipe: dict[str, Any]) -> bool:
+    """Whether the sections that are read here are there."""
+    sections = all(isinstance(recipe.get(key), dict) for key in ("model", "rollout", "loss"))
+    rewards = recipe.get("rewards")
+    named = isinstance(rewards, list) and all(isinstance(one, dict) for one in rewards)
+    return sections and named and isinstance(recipe.get("budget", {}), dict | None)
 
 
 def our_score(name: str, summary: dict[str, Any]) -> OurScore:

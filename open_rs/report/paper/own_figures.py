@@ -7,6 +7,8 @@ from open_rs.report.paper.ours import OurRun, file_part
 from open_rs.report.paper.plot import Figure, Panel, Point, Series, percent
 from open_rs.report.paper.tables import TITLES
 
+NO_SCORES = "no evaluation in this run"
+
 
 def own_figure_2(run: OurRun) -> Figure:
     """A run's scores over its steps, the paper's two benchmarks first."""
@@ -23,10 +25,18 @@ def own_figure_2(run: OurRun) -> Figure:
     ]
     if "validation" in sets:
         caption.append("The checkpoint is chosen on validation: its score there is no test score.")
+    for name in sets:
+        steps = [step for step in steps_of(run, name) if step]
+        if name != "validation" and len(steps) > 1:
+            caption.append(
+                f"{name}: scored for the checkpoints of steps {', '.join(map(str, steps))}; to "
+                "report the best of them is to choose on the test set."
+            )
+    caption += [] if panels else [NO_SCORES]
     return Figure(
         f"figure2_{file_part(run.label)}",
         f"{run.label}: scores over training steps",
-        panels or [Panel("scores", "step", "pass@1, %", [], empty="no evaluation in this run")],
+        panels or [Panel("scores", "step", "pass@1, %", [], empty=NO_SCORES)],
         max(1, min(len(panels), 3)),
         caption,
     )
@@ -48,7 +58,7 @@ def own_score_panel(run: OurRun, held: str) -> Panel:
     points = [percent(one.step, one.value, one.low, one.high) for one in scores]
     series = [Series("base", points[:1], "level", "base")] if scores[0].step == 0 else []
     series.append(Series("checkpoint", points, "line", "ours"))
-    chosen = [point for point in points if point.x and point.x == run.data.selected_step]
+    chosen = [Point(one.x, one.y) for one in points if one.x and one.x == run.selected]
     if chosen:
         series.append(Series("chosen on validation", chosen, "star", "ours"))
     return Panel(TITLES.get(held, held), "step", f"{TITLES.get(held, held)} pass@1, %", series)
@@ -91,7 +101,7 @@ def reward_panel(run: OurRun) -> Panel:
 
 
 def kl_panel(run: OurRun) -> Panel:
-    off = not (run.data.recipe.get("loss") or {}).get("kl_coef")
+    off = not run.data.recipe["loss"].get("kl_coef")
     why = "loss.kl_coef is 0, so no KL was computed" if off else "no KL in metrics.jsonl"
     return curve_panel(run, "policy/kl", "KL divergence", "KL to the base, nats per token", why)
 
@@ -113,9 +123,10 @@ def length_panel(run: OurRun) -> Panel:
     if not rows:
         return Panel("completion length", "step", "tokens", [], empty="no lengths in metrics.jsonl")
     keys = ("completion/mean_tokens", "completion/p10_tokens", "completion/p90_tokens")
-    points = [Point(row["step"], row[keys[0]], *map(row.get, keys[1:])) for row in rows]
+    ends = [[row.get(key) if is_number(row.get(key)) else None for key in keys[1:]] for row in rows]
+    points = [Point(row["step"], row[keys[0]], *band) for row, band in zip(rows, ends, strict=True)]
     series = [Series("mean, 10th to 90th percentile", points, "line", "ours")]
-    cap = (run.data.recipe.get("rollout") or {}).get("max_completion_tokens")
+    cap = run.data.recipe["rollout"].get("max_completion_tokens")
     if isinstance(cap, int):
         series.append(Series("cap", [Point(0.0, cap)], "level", "base"))
     return Panel("completion length", "step", "tokens", series)

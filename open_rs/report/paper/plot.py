@@ -57,7 +57,7 @@ def figure_csv(figure: Figure) -> str:
     """Every value that is drawn; a level has no x."""
 
     def text(value: float | None) -> str:
-        return "" if value is None else repr(float(value))
+        return "" if value is None else f"{value:.10g}"
 
     rows = [
         [

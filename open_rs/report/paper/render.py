@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -58,7 +59,7 @@ def to_csv(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     def line(texts: Iterable[str]) -> str:
-        return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |"
+        return f"| {' | '.join(map(markdown, texts))} |"
 
     lines = [
         f"**{table.title}**",
@@ -67,7 +68,7 @@ def to_markdown(table: Table) -> str:
         f"|{'|'.join(' --- ' for _ in table.columns)}|",
         *(line(shown_cells(table, row)) for row in table.rows),
     ]
-    return "\n".join([*lines, "", *(f"- {note}" for note in table.notes)]).rstrip() + "\n"
+    return "\n".join([*lines, "", *(f"- {markdown(note)}" for note in table.notes)]).rstrip() + "\n"
 
 
 def to_latex(table: Table) -> str:
@@ -105,6 +106,11 @@ def shown_cells(table: Table, row: dict[str, Cell]) -> list[str]:
 
 def is_figure(text: str) -> bool:
     return not text or text.replace(".", "").replace(",", "").lstrip("+-−$<").isdigit()
+
+
+def markdown(text: str) -> str:
+    """Text without the signs that Markdown and HTML would read."""
+    return re.sub(r"([\\|`*_<>])", r"\\\1", text)
 
 
 def latex(text: str) -> str:

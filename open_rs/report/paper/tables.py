@@ -79,8 +79,8 @@ def table_1(facts: Facts, runs: Sequence[OurRun]) -> Table:
         "sample a problem, that of open-rs evaluate for runs; none where k is not told",
         "the paper took scores of several harnesses into one table: a difference between rows of "
         "two harnesses is none between two models",
-        "average: of the five figures as they are printed here; none is set in bold, since most of "
-        "the highest do not differ from the next beyond noise",
+        "average: of the five figures as they are printed here; none is set in bold, since a "
+        "highest figure is no verdict",
     ]
     for run in runs:
         rows += own_rows(run)
@@ -133,7 +133,7 @@ def own_rows(run: OurRun) -> list[dict[str, Cell]]:
 def row_name(run: OurRun, step: int) -> str:
     if step == 0:
         return f"{run.model}, the base of {run.label}"
-    chosen = ", chosen on validation" if step == run.data.selected_step else ""
+    chosen = ", chosen on validation" if step == run.selected else ""
     return f"{run.label}, step {step}{chosen}"
 
 
@@ -284,14 +284,16 @@ def price_text(cost: RunCost) -> str:
 def run_row(run: OurRun) -> dict[str, Cell]:
     """A run as a row of Tables 2 and 3: training problems x group size, all hours of its device."""
     assert run.cost is not None
-    total, rollout = run.cost.total, run.data.recipe.get("rollout") or {}
+    total = run.cost.total
     problems = run.data.curation.get("kept")
     texts = {
         "model": run.label,
         "base_model": run.model,
         "sft_data": "0",
         "reward_model": "none",
-        "rl_data_x_samples": f"{problems} x {rollout.get('group_size')}" if problems else "",
+        "rl_data_x_samples": f"{problems} x {run.data.recipe['rollout'].get('group_size')}"
+        if problems
+        else "",
         "hardware": f"1x {run.cost.device}",
         "hours": f"{total.device_hours:.3g}",
         "usd": "" if total.usd is None else f"{total.usd:.2f}",
