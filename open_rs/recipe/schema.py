@@ -198,7 +198,7 @@ class TrainRecipe(Section):
     weight_decay: float = Field(0.0, ge=0, description="AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="the gradient is scaled down to this norm")
     micro_batch_tokens: int = Field(
-        8192, ge=1, description="padded tokens per forward: memory only, never the maths"
+        8192, ge=1, description="tokens per forward: memory only, never the maths"
     )
     gradient_checkpointing: bool = Field(
         False, description="recompute activations: less memory, a third more time"

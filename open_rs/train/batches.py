@@ -4,7 +4,7 @@ Letters: B rows of a micro-batch, S tokens of prompt + completion + padding, T c
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -26,6 +26,19 @@ class Row:
     @property
     def length(self) -> int:
         return len(self.prompt_ids) + len(self.completion_ids)
+
+
+@dataclass(frozen=True)
+class Span:
+    """What a row takes of a micro-batch, in tokens."""
+
+    prompt: Hashable  # equal where the prompt is the same
+    head: int  # the prompt without its last token
+    completion: int
+
+    @property
+    def length(self) -> int:
+        return self.head + 1 + self.completion
 
 
 @dataclass(kw_only=True)
@@ -71,6 +84,17 @@ class MicroBatch(LossTerms):
     input_ids: Tensor  # [B, S]
     attention_mask: Tensor  # [B, S], 1 on tokens, 0 on padding
     completion_mask: Tensor  # [B, S] bool, True on completion tokens
+    packed: bool = False  # they go through it as one stream (`packed`), not padded
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens go through the model."""
+        if not self.packed:
+            return self.input_ids.numel()
+        starts = self.completion_mask.int().argmax(1).tolist()
+        ids = self.input_ids.tolist()
+        heads = {tuple(row[: start - 1]) for row, start in zip(ids, starts, strict=True)}
+        return sum(map(len, heads)) + int(self.completion_mask.sum())
 
     def to(self, device: torch.device | str) -> "MicroBatch":
         """The same batch with its tensors on `device`."""
@@ -93,6 +117,7 @@ class MicroBatch(LossTerms):
         ref = self.ref_logprobs
         return MicroBatch(
             rows=self.rows[first:last],
+            packed=self.packed,
             input_ids=self.input_ids[first:last, :tokens],
             attention_mask=attention[:, :tokens],
             completion_mask=self.completion_mask[first:last, :tokens],
@@ -112,15 +137,18 @@ def make_batches(
     max_completion_tokens: int,
     kl_coef: float = 0.0,
     pad_id: int = 0,
+    packed: bool = False,
 ) -> list[MicroBatch]:
-    """The rows of one step, longest first, in micro-batches of at most `micro_batch_tokens`.
+    """The rows of one step in micro-batches with at most `micro_batch_tokens` in the model.
 
-    The budget counts padded tokens, rows x longest; a row above it makes a batch of its own. The
-    longest come first so that a step that does not fit in memory fails at its start. Denominators
-    are those of all `rows`; with `kl_coef` 0, rows with zero advantage have zero gradient and are
-    then skipped, which changes nothing but the time. Rollouts that shall not count (undecided, or
-    truncated ones under truncation masking) are not passed at all. A row without completion tokens
-    is left out. Rows of equal length keep their order.
+    `packed` says how the model takes them (`packed.can_pack`): as a stream, where rows of one
+    prompt stay together and it counts once, or padded, where rows of like length do and each counts
+    as the longest. A row above the budget makes a batch of its own. The longest come first so that
+    a step that does not fit in memory fails at its start. Denominators are those of all `rows`;
+    with `kl_coef` 0, rows with zero advantage have zero gradient and are then skipped, which
+    changes nothing but the time. Rollouts that shall not count (undecided, or truncated ones under
+    truncation masking) are not passed at all. A row without completion tokens is left out. Rows of
+    equal length keep their order.
     """
     check_rows(rows, max_completion_tokens)
     lengths = torch.tensor([len(row.completion_ids) for row in rows], dtype=torch.long)
@@ -128,9 +156,14 @@ def make_batches(
         lengths, loss_norm=loss_norm, max_completion_tokens=max_completion_tokens
     )
     teaches = [i for i, row in enumerate(rows) if row.completion_ids and (row.advantage or kl_coef)]
+    spans = [
+        Span(tuple(row.prompt_ids), len(row.prompt_ids) - 1, len(row.completion_ids))
+        for row in rows
+    ]
+    split = by_prompt if packed else by_length
     return [
-        collate(rows, places, denominators, pad_id)
-        for places in pack(teaches, [row.length for row in rows], micro_batch_tokens)
+        collate(rows, places, denominators, pad_id, packed)
+        for places in split(teaches, spans, micro_batch_tokens)
     ]
 
 
@@ -155,11 +188,11 @@ def check_rows(rows: Sequence[Row], max_completion_tokens: int) -> None:
             )
 
 
-def pack(places: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def by_length(places: Sequence[int], spans: Sequence[Span], budget: int) -> Iterator[list[int]]:
     """Groups of `places`, longest row first, each with count x longest <= budget or one row."""
     group: list[int] = []
-    for place in sorted(places, key=lambda i: (-lengths[i], i)):
-        if group and (len(group) + 1) * lengths[group[0]] > budget:
+    for place in sorted(places, key=lambda i: (-spans[i].length, i)):
+        if group and (len(group) + 1) * spans[group[0]].length > budget:
             yield group
             group = []
         group.append(place)
@@ -167,8 +200,30 @@ def pack(places: Sequence[int], lengths: Sequence[int], budget: int) -> Iterator
         yield group
 
 
+def by_prompt(places: Sequence[int], spans: Sequence[Span], budget: int) -> Iterator[list[int]]:
+    """Groups of `places`, each within the budget or one row, where a prompt's head counts once in a
+    group; prompts by their longest row, and their rows, longest first.
+    """
+    of_prompt: dict[Hashable, list[int]] = {}
+    for place in sorted(places, key=lambda i: (-spans[i].length, i)):
+        of_prompt.setdefault(spans[place].prompt, []).append(place)
+    group: list[int] = []
+    tokens = 0
+    for members in of_prompt.values():
+        head = spans[members[0]].head
+        for place in members:
+            more = spans[place].completion
+            if group and tokens + head + more > budget:
+                yield group
+                group, tokens, head = [], 0, spans[place].head
+            group.append(place)
+            tokens, head = tokens + head + more, 0
+    if group:
+        yield group
+
+
 def collate(
-    rows: Sequence[Row], places: list[int], denominators: Tensor, pad_id: int
+    rows: Sequence[Row], places: list[int], denominators: Tensor, pad_id: int, packed: bool
 ) -> MicroBatch:
     """The rows at `places` as tensors."""
     chosen = [rows[place] for place in places]
@@ -178,6 +233,7 @@ def collate(
     longest = max(len(row.completion_ids) for row in chosen)  # T
     return MicroBatch(
         rows=places,
+        packed=packed,
         input_ids=pad_right(
             [[*row.prompt_ids, *row.completion_ids] for row in chosen], pad_id, torch.long
         ),

@@ -38,7 +38,9 @@ from open_rs.train.guard import (
     watch_again,
 )
 from open_rs.train.journal import journal_path, put_back, rollouts_by_key
+from open_rs.train.logprobs import unwrap
 from open_rs.train.metrics import is_dead, rollout_metrics, score_metrics
+from open_rs.train.packed import can_pack
 from open_rs.train.records import write_rollouts
 from open_rs.train.rehearse import rehearse
 from open_rs.train.rescore import remove_other_score
@@ -297,6 +299,7 @@ def training_batches(training: Training, groups: list[RolloutGroup]) -> list[Mic
         max_completion_tokens=recipe.rollout.max_completion_tokens,
         kl_coef=recipe.loss.kl_coef,
         pad_id=training.tokenizer.pad_token_id or 0,
+        packed=can_pack(unwrap(training.policy)),
     )
     if recipe.loss.kl_coef:
         with training.ledger.phase("reference", training.state.step + 1):
@@ -335,7 +338,7 @@ def learn(
     state.step = step
     training.note_place()
     if "optim/memory_splits" in metrics:
-        state.micro_batch_tokens = max(batch.input_ids.numel() for batch in batches)
+        state.micro_batch_tokens = max(batch.tokens for batch in batches)
         log_event(training.run, "out_of_memory", step, tokens=state.micro_batch_tokens)
     state.nonfinite_in_a_row = state.nonfinite_in_a_row + 1 if metrics["optim/skipped"] else 0
     if metrics["optim/skipped"]:

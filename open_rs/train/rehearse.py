@@ -10,6 +10,8 @@ from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.runs import log_event
 from open_rs.train.batches import MicroBatch, Row, make_batches
+from open_rs.train.logprobs import unwrap
+from open_rs.train.packed import can_pack
 from open_rs.train.settings import largest_cap, uses_kl
 from open_rs.train.setup import Training
 from open_rs.train.update import learn_from, release_memory
@@ -25,43 +27,58 @@ def rehearse(training: Training) -> None:
     wanted = training.recipe.train.rehearse
     if not (training.policy.device.type == "cuda" if wanted is None else wanted):
         return
-    while True:
-        batch = largest_batch(training)
-        try:
-            try_out(training, batch)
-            return
-        except torch.OutOfMemoryError:
-            pass
-        release_memory(training.policy)
-        rows, tokens = batch.input_ids.shape
+    cap = largest_cap(training.recipe)
+    while not fits(training, batch := largest_batch(training, cap)):
+        rows = len(batch.rows)
         if rows == 1:
-            raise InputError(
-                f"rollout.max_completion_tokens: a row of {tokens} tokens does not fit into the "
-                "memory of the device; lower it, or set train.gradient_checkpointing = true"
-            )
-        training.state.micro_batch_tokens = (rows + 1) // 2 * tokens
-        say(f"{rows} rows of {tokens} tokens do not fit into memory: {(rows + 1) // 2} are tried")
-        log_event(training.run, "out_of_memory", 0, rows=rows, tokens=tokens)
+            raise InputError(refusal(training, batch.tokens, cap))
+        log_event(training.run, "out_of_memory", 0, rows=rows, tokens=batch.tokens)
+        training.state.micro_batch_tokens = batch.halves()[0].tokens
+        say(f"{rows} rows, {batch.tokens} tokens, do not fit into memory: half of them are tried")
 
 
-def largest_batch(training: Training) -> MicroBatch:
-    """Made up rows of the largest size."""
+def refusal(training: Training, tokens: int, cap: int) -> str:
+    """The sentence for a row that does not fit: which cap would, found by trial."""
+    low, high = 0, cap
+    while high - low > max(1, cap // 32):
+        middle = (low + high) // 2
+        if fits(training, largest_batch(training, middle, rows=1)):
+            low = middle
+        else:
+            high = middle
+    cure = f"lower it to {low}" if low else "use a smaller model, or adapters (model.lora)"
+    if not training.recipe.train.gradient_checkpointing:
+        cure += ", or set train.gradient_checkpointing = true"
+    return (
+        f"rollout.max_completion_tokens = {cap}: a row of {tokens} tokens does not fit into the "
+        f"memory of the device; {cure}"
+    )
+
+
+def largest_batch(training: Training, cap: int, rows: int | None = None) -> MicroBatch:
+    """Made up rows of the largest size, as many as the budget holds unless it is said."""
     recipe = training.recipe
     longest = max((prompt.prompt_ids for prompt in training.prompts.values()), key=len)
-    cap = largest_cap(recipe)
     row = Row(longest, [longest[-1]] * cap, [-1.0] * cap, 1.0)
-    budget = training.micro_batch_tokens
-    rows = min(
-        max(1, budget // row.length), recipe.rollout.prompts_per_step * recipe.rollout.group_size
-    )
     return make_batches(
-        [row] * rows,
-        micro_batch_tokens=max(budget, row.length),
+        [row] * (rows or recipe.rollout.prompts_per_step * recipe.rollout.group_size),
+        micro_batch_tokens=training.micro_batch_tokens,
         loss_norm=recipe.loss.loss_norm,
         max_completion_tokens=cap,
         kl_coef=recipe.loss.kl_coef,
         pad_id=longest[0],
+        packed=can_pack(unwrap(training.policy)),
     )[0]
+
+
+def fits(training: Training, batch: MicroBatch) -> bool:
+    """Whether memory suffices for a micro-batch."""
+    try:
+        try_out(training, batch)
+    except torch.OutOfMemoryError:
+        release_memory(training.policy)
+        return False
+    return True
 
 
 def try_out(training: Training, batch: MicroBatch) -> None:

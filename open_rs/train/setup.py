@@ -170,13 +170,15 @@ def refuse_screen_of_groups(recipe: Recipe, rewards: list[Reward]) -> None:
             )
 
 
-def make_optimizer(policy: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(policy: Any, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW over what is trained; on a CPU in one pass over each tensor, not one per operation."""
     train = recipe.train
     return torch.optim.AdamW(
         [parameter for parameter in policy.parameters() if parameter.requires_grad],
         lr=train.learning_rate,
         betas=(train.beta1, train.beta2),
         weight_decay=train.weight_decay,
+        fused=policy.device.type == "cpu" or None,
     )
 
 

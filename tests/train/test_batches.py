@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_rs.train.batches import Row, make_batches, pack, pad_right
+from open_rs.train.batches import Row, Span, by_length, by_prompt, make_batches, pad_right
 
 LIMITS = {"loss_norm": "token", "max_completion_tokens": 50}
 
@@ -74,14 +74,47 @@ def test_tokens_masks_and_log_probs_are_in_their_places(sizes, budget):
         assert batch.ref_logprobs is None
 
 
-def test_packing_by_hand():
-    # lengths 5 9 2 9 4, budget 18: 9 9 | 5 4 2 (3 x 5 = 15)
-    assert list(pack(range(5), [5, 9, 2, 9, 4], 18)) == [[1, 3], [0, 4, 2]]
+def test_batches_of_like_length_by_hand():
+    rows = [Span(None, 0, length - 1) for length in (5, 9, 2, 9, 4)]
+    # budget 18: 9 9 | 5 4 2 (3 x 5 = 15)
+    assert list(by_length(range(5), rows, 18)) == [[1, 3], [0, 4, 2]]
     # budget 17: the second 9 no longer fits beside the first, 2 x 9 = 18; 5 does not either
-    assert list(pack(range(5), [5, 9, 2, 9, 4], 17)) == [[1], [3], [0, 4, 2]]
+    assert list(by_length(range(5), rows, 17)) == [[1], [3], [0, 4, 2]]
     # budget 3: nothing but the row of 2 fits, and each still gets a batch
-    assert list(pack(range(5), [5, 9, 2, 9, 4], 3)) == [[1], [3], [0], [4], [2]]
-    assert list(pack([], [5], 3)) == []
+    assert list(by_length(range(5), rows, 3)) == [[1], [3], [0], [4], [2]]
+    assert list(by_length([], rows, 3)) == []
+
+
+def test_batches_of_whole_prompts_by_hand():
+    # prompt A of 4 tokens with completions 2, 5, 1; prompt B of 3 with 7 and 1
+    rows = [Span(*one) for one in (("A", 3, 2), ("B", 2, 7), ("A", 3, 5), ("B", 2, 1), ("A", 3, 1))]
+    # B holds the longest row: 2 + 7 + 1 = 10, then A: 3 + 5 + 2 + 1 = 11
+    assert list(by_prompt(range(5), rows, 21)) == [[1, 3, 2, 0, 4]]
+    # 20: the last completion of A begins a batch, in which its prompt counts again
+    assert list(by_prompt(range(5), rows, 20)) == [[1, 3, 2, 0], [4]]
+    assert list(by_prompt(range(5), rows, 10)) == [[1, 3], [2, 0], [4]]
+    assert list(by_prompt(range(5), rows, 1)) == [[1], [3], [2], [0], [4]]
+
+
+@given(sizes=sizes, budget=st.integers(1, 200))
+@settings(max_examples=100, deadline=None)
+def test_a_batch_counts_the_tokens_that_go_through_the_model(sizes, budget):
+    rows = [row_of(p, c, a, first=100 * (i // 3)) for i, (p, c, a) in enumerate(sizes)]
+    teaches = [i for i, (_, c, a) in enumerate(sizes) if c and a]
+    for packed in (False, True):
+        batches = make_batches(rows, micro_batch_tokens=budget, packed=packed, **LIMITS)
+        assert sorted(place for batch in batches for place in batch.rows) == teaches
+        for batch in batches:
+            mine = [rows[place] for place in batch.rows]
+            heads = {tuple(row.prompt_ids[:-1]) for row in mine}
+            stream = sum(map(len, heads)) + sum(len(row.completion_ids) for row in mine)
+            assert batch.tokens == (stream if packed else batch.input_ids.numel())
+            assert batch.tokens <= budget or len(mine) == 1
+            for half in batch.halves() if len(mine) > 1 else []:
+                assert half.packed is packed and half.tokens < batch.tokens
+        assert max((rows[i].length for i in teaches), default=0) == max(
+            (rows[batches[0].rows[0]].length if batches else 0), 0
+        )  # the longest comes first
 
 
 @pytest.mark.parametrize(

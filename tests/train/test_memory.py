@@ -109,11 +109,11 @@ def test_the_largest_batch_is_tried_before_the_first_step(monkeypatch, tmp_path)
         before = weights_of(training.policy)
         seen = short_of_memory(monkeypatch, rehearse, 3)
         rehearse.rehearse(training)
-        longest = max(len(prompt.prompt_ids) for prompt in training.prompts.values())
-        row = longest + recipe.rollout.max_completion_tokens
-        rows = min(1000 // row, 16)
+        head = max(len(prompt.prompt_ids) for prompt in training.prompts.values()) - 1
+        cap = recipe.rollout.max_completion_tokens
+        rows = min((1000 - head) // cap, 16)  # the prompt counts once
         assert seen[0] == rows and seen[-1] <= 3 and len(seen) >= 2
-        assert training.micro_batch_tokens == seen[-1] * row
+        assert training.micro_batch_tokens == head + seen[-1] * cap
         assert same_bits(before, weights_of(training.policy))
         assert all(p.grad is None for p in training.policy.parameters())
         assert not training.optimizer.state
@@ -121,12 +121,26 @@ def test_the_largest_batch_is_tried_before_the_first_step(monkeypatch, tmp_path)
     assert [event["rows"] for event in events] == seen[:-1]
 
 
-def test_a_row_that_does_not_fit_is_refused_before_the_first_step(monkeypatch, tmp_path):
+def test_a_row_that_does_not_fit_is_refused_with_the_cap_that_would(monkeypatch, tmp_path):
     recipe = train_recipe(rehearse=True)
+    cap, real = recipe.rollout.max_completion_tokens, rehearse.learn_from
+
+    def learn_from(policy, batch, sums, *settings):
+        if int(batch.completion_mask.sum()) > 3:
+            raise torch.OutOfMemoryError("injected")
+        return real(policy, batch, sums, *settings)
+
+    monkeypatch.setattr(rehearse, "learn_from", learn_from)
+    with pytest.raises(InputError) as caught:
+        loop.train(recipe, open_run(tmp_path / "run", recipe))
+    assert f"rollout.max_completion_tokens = {cap}: a row of " in str(caught.value)
+    assert "lower it to 3, or set train.gradient_checkpointing = true" in str(caught.value)
+
+
+def test_where_not_even_one_token_fits_a_smaller_model_is_asked_for(monkeypatch, tmp_path):
+    recipe = train_recipe(rehearse=True, gradient_checkpointing=True)
     short_of_memory(monkeypatch, rehearse, 0)
-    with pytest.raises(
-        InputError, match=r"rollout.max_completion_tokens: a row of \d+ tokens does"
-    ):
+    with pytest.raises(InputError, match=r"use a smaller model, or adapters \(model.lora\)$"):
         loop.train(recipe, open_run(tmp_path / "run", recipe))
 
 
