@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
-from matplotlib.text import Annotation, Text
+from matplotlib.path import Path
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
@@ -42,6 +42,17 @@ SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "figure.dpi": 160,
 }
+LABEL: dict[str, Any] = {"fontsize": 7.5, "va": "center", "linespacing": 1.15}
+# Where a label may stand: (side, points to the side, points up), near places first
+PLACES = sorted(
+    (
+        (side, gap, 6 * step)
+        for step in range(-40, 41)
+        for gap in (9, 24, 40, 60)
+        for side in (1, -1)
+    ),
+    key=lambda place: (abs(place[2]) + 2 * place[1], -place[0], -place[2]),
+)
 PANEL_INCHES = (5.0, 3.7)
 
 
@@ -115,7 +126,8 @@ def draw_panel(axes: Axes, panel: Panel) -> dict[str, Any]:
     if panel.log_x:
         set_log_x(axes, panel)
     else:
-        axes.set_xlim(left=0)
+        axes.set_xlim(left=-0.03 * axes.get_xlim()[1])
+        axes.set_ylim(bottom=0 if panel.from_zero else None)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     return handles
 
@@ -205,33 +217,83 @@ DRAWN = {
 
 def name_points(axes: Axes, panel: Panel, renderer: RendererBase) -> None:
     """The name of each marked point in the nearest free place beside it, with a thin line to it;
-    points in one place have one label. Re-measured points bear the names of the others.
+    points of one kind in one place have one label. Re-measured points bear the names of the others.
     """
-    held: dict[tuple[float, float], tuple[list[str], str]] = {}
+    held: dict[tuple[float, float, str], list[str]] = {}
     taken: list[Bbox] = []
+    marks: list[Bbox] = []
     for one in panel.series:
         if one.style == "level":
             taken += [across(axes, point) for point in one.points]
         if one.style == "marks":
             taken += [around(axes, point) for point in one.points]
-            for name, point in zip(one.names, one.points, strict=True):
+            marks += [around(axes, Point(point.x, point.y)) for point in one.points]
+            for name, point in zip(one.names, one.points, strict=False):
                 if one.role != "remeasured":
-                    label = held.setdefault((point.x, point.y), ([], COLOURS[one.role]))
-                    label[0].append(name)
-    for at in sorted(held, key=lambda at: -at[1]):
-        names, colour = held[at]
-        text = axes.annotate(
-            "\n".join(names),
+                    held.setdefault((point.x, point.y, COLOURS[one.role]), []).append(name)
+    labels: list[Bbox] = []
+    lines: list[Path] = []
+    for x, y, colour in sorted(held, reverse=True):  # from the right, where there is least room
+        at, words = (x, y), "\n".join(held[x, y, colour])
+        side, offset = free_place(axes, at, words, renderer, (taken, marks), labels, lines)
+        axes.annotate(
+            words,
             xy=at,
-            xytext=(0, 0),
+            xytext=offset,
             textcoords="offset points",
-            fontsize=7.5,
-            va="center",
+            ha="left" if side > 0 else "right",
             color=colour,
-            linespacing=1.15,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkB": 4},
+            **LABEL,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 4,
+                "relpos": (0.0 if side > 0 else 1.0, 0.5),
+            },
         )
-        taken.append(put_aside(axes, text, taken, renderer))
+
+
+def free_place(
+    axes: Axes,
+    at: tuple[float, float],
+    words: str,
+    renderer: RendererBase,
+    held: tuple[Sequence[Bbox], Sequence[Bbox]],
+    labels: list[Bbox],
+    lines: list[Path],
+) -> tuple[int, tuple[float, float]]:
+    """The side and the offset in points of a label for the point `at`: the nearest place inside
+    the axes that covers nothing that is taken and no label, with the fewest crossings of a line by
+    a label or of its own line by labels and other marks. It is added to `labels` and `lines`.
+    `held`: what is taken, and the marks alone.
+    """
+    measure = axes.text(0, 0, words, transform=None, **LABEL)
+    size = measure.get_window_extent(renderer)
+    measure.remove()
+    within, pixels = axes.get_window_extent(), axes.figure.dpi / 72
+    x, y = axes.transData.transform(at)
+    others = [mark for mark in held[1] if not mark.contains(x, y)]
+    found: list[tuple[int, int, tuple[float, float], Bbox, Path]] = []
+    for side, gap, up in PLACES:
+        edge, middle = x + side * gap * pixels, y + up * pixels
+        left = edge if side > 0 else edge - size.width
+        box = Bbox.from_bounds(left, middle - size.height / 2, size.width, size.height)
+        line = Path([(x, y), (edge, middle)])
+        inside = within.contains(box.x0, box.y0) and within.contains(box.x1, box.y1)
+        if inside and not any(box.overlaps(other) for other in [*held[0], *labels]):
+            crossings = sum(other.intersects_bbox(box) for other in lines)
+            crossings += sum(line.intersects_bbox(other) for other in [*labels, *others])
+            found.append((crossings, side, (side * float(gap), float(up)), box, line))
+            if not crossings:
+                break
+    if not found:  # too many names for the panel: on top of others, and all are in the CSV
+        return 1, (9.0, 0.0)
+    _, side, offset, box, line = min(found, key=lambda place: place[0])
+    labels.append(box)
+    lines.append(line)
+    return side, offset
 
 
 def around(axes: Axes, point: Point) -> Bbox:
@@ -247,22 +309,3 @@ def across(axes: Axes, point: Point) -> Bbox:
     left, right = axes.get_window_extent().intervalx
     y = axes.transData.transform((1.0, point.y))[1]
     return Bbox([[left, y - 2], [right, y + 2]])
-
-
-def put_aside(axes: Axes, text: Annotation, taken: Sequence[Bbox], renderer: RendererBase) -> Bbox:
-    """Move a label to the first place at the right or left of its point, near before far, that
-    covers nothing that is `taken` and lies inside the axes; to the first one where none is free.
-    """
-    within = axes.get_window_extent()
-    places = sorted(
-        ((side, gap, 6 * step) for step in range(-24, 25) for gap in (9, 24) for side in (1, -1)),
-        key=lambda place: (abs(place[2]) + 2 * place[1], -place[0]),
-    )
-    for side, gap, up in [*places, places[0]]:
-        text.set(position=(side * gap, up), horizontalalignment="left" if side > 0 else "right")
-        text.update_positions(renderer)
-        box = Text.get_window_extent(text)  # of the words alone, without the line
-        inside = within.contains(box.x0, box.y0) and within.contains(box.x1, box.y1)
-        if inside and not any(box.overlaps(other) for other in taken):
-            break
-    return box

@@ -57,7 +57,8 @@ def own_score_panel(run: OurRun, held: str) -> Panel:
     scores = [one for one in run.scores if one.held == held]
     points = [percent(one.step, one.value, one.low, one.high) for one in scores]
     series = [Series("base", points[:1], "level", "base")] if scores[0].step == 0 else []
-    series.append(Series("checkpoint", points, "line", "ours"))
+    style = "line" if len(points) > 2 else "marks"  # between two scores nothing was measured
+    series.append(Series("checkpoint", points, style, "ours"))
     chosen = [Point(one.x, one.y) for one in points if one.x and one.x == run.selected]
     if chosen:
         series.append(Series("chosen on validation", chosen, "star", "ours"))
@@ -115,7 +116,7 @@ def curve_panel(run: OurRun, key: str, title: str, y_label: str, absent: str) ->
     if window > 1:
         bold = trailing_mean(points, window)
         series.append(Series(f"mean of {window} steps", bold, "line", "ours"))
-    return Panel(title, "step", y_label, series)
+    return Panel(title, "step", y_label, series, from_zero=key == "policy/kl")
 
 
 def length_panel(run: OurRun) -> Panel:
@@ -129,7 +130,7 @@ def length_panel(run: OurRun) -> Panel:
     cap = run.data.recipe["rollout"].get("max_completion_tokens")
     if isinstance(cap, int):
         series.append(Series("cap", [Point(0.0, cap)], "level", "base"))
-    return Panel("completion length", "step", "tokens", series)
+    return Panel("completion length", "step", "tokens", series, from_zero=True)
 
 
 def trailing_mean(points: Sequence[Point], window: int) -> list[Point]:

@@ -18,7 +18,8 @@ class Point:
 @dataclass(frozen=True)
 class Series:
     """Points of one kind. `style`: "line" joins them, "faint" does so in the background, "marks"
-    names each one beside it; "level" is one value with its band over the whole width.
+    leaves them apart, each with its name beside it where there are `names`; "level" is one value
+    with its band over the whole width.
     """
 
     label: str
@@ -38,6 +39,7 @@ class Panel:
     series: list[Series]
     log_x: bool = False
     ticks: tuple[tuple[float, str], ...] = ()
+    from_zero: bool = False  # the y axis
     empty: str = ""
 
 
