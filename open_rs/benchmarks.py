@@ -137,7 +137,7 @@ def load_benchmark(name_or_path: str) -> list[Problem]:
     benchmark = BENCHMARKS.get(name_or_path)
     if benchmark is None:
         return _from_file(_known_path(name_or_path))
-    file = _local_file(benchmark)
+    file = local_file(benchmark)
     problems = _from_hub(benchmark) if file is None else _from_file(file)
     where = benchmark.source.label if file is None else str(file)
     if len(problems) != benchmark.num_problems:
@@ -183,7 +183,7 @@ def gradable(name_or_path: str, problems: Sequence[Problem]) -> tuple[list[Probl
     return [one for one in problems if one.id not in left_out], sorted(left_out)
 
 
-def _local_file(benchmark: Benchmark) -> Path | None:
+def local_file(benchmark: Benchmark) -> Path | None:
     """The file of a benchmark in the folder of OPEN_RS_BENCHMARKS; None where there is none."""
     folder = os.environ.get(FOLDER)
     if not folder:

@@ -107,24 +107,33 @@ def load_model(recipe: ModelRecipe) -> nn.Module:
     return model.to(device).eval()
 
 
-def _from_pretrained(auto_class: Any, recipe: ModelRecipe, **settings: Any) -> Any:
-    path = model_path(recipe.path)
+def check_found(path: str) -> None:
+    """Refuse what is neither a model folder nor, by its looks, a hub id."""
     if Path(path).is_dir():
         if not (Path(path) / "config.json").is_file():
             raise InputError(
                 f"model.path {path}: holds no config.json; give a Hugging Face model folder"
             )
-        if not list(Path(path).glob("model*.safetensors")):
-            pickles = sorted(file.name for kind in PICKLES for file in Path(path).glob(kind))
-            if pickles:
-                raise InputError(f"model.path {path}: {pickles[0]} is {PICKLED}")
-            raise InputError(
-                f"model.path {path}: holds no model.safetensors; give a whole model folder"
-            )
     elif path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise InputError(
             f"model.path {path}: no such folder; give a model folder, a hub id, or tiny"
         )
+
+
+def check_safetensors(path: str) -> None:
+    """Refuse a folder whose weights are pickled, or missing."""
+    if not Path(path).is_dir() or list(Path(path).glob("model*.safetensors")):
+        return
+    pickles = sorted(file.name for kind in PICKLES for file in Path(path).glob(kind))
+    if pickles:
+        raise InputError(f"model.path {path}: {pickles[0]} is {PICKLED}")
+    raise InputError(f"model.path {path}: holds no model.safetensors; give a whole model folder")
+
+
+def _from_pretrained(auto_class: Any, recipe: ModelRecipe, **settings: Any) -> Any:
+    path = model_path(recipe.path)
+    check_found(path)
+    check_safetensors(path)
     if recipe.trust_remote_code:
         warn_of_remote_code(path)
     try:

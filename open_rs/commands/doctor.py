@@ -31,6 +31,7 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Check this machine and a recipe before the run; exit 1 where a check failed."""
+    from open_rs.plan.doctor.audit import audit
     from open_rs.plan.doctor.runner import as_dict, counts, diagnose
     from open_rs.plan.doctor.subject import Subject
     from open_rs.plan.doctor.table import CHECKS
@@ -43,6 +44,7 @@ def doctor(
     folder = out or Path("runs") / recipe.name
     with Subject(recipe, folder, seconds=seconds) as subject:
         findings = diagnose(subject, CHECKS)
+        findings += audit(subject, findings)
     show(redact_all(as_dict(findings)), as_json, findings_text(findings, show_all))
     raise typer.Exit(1 if counts(findings)["fail"] else 0)
 

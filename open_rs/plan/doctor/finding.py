@@ -37,12 +37,14 @@ class Finding:
 class Check:
     """One thing that can be wrong.
 
-    `needs`: checks without whose success this one cannot say anything, and is skipped.
+    `needs`: checks without whose success this one cannot say anything, and is skipped. `ahead`: it
+    waits for another process and needs nothing, so it is begun first, in a thread.
     """
 
     name: str
     look: "Callable[[Subject], Verdict]"
     needs: tuple[str, ...] = ()
+    ahead: bool = False
 
     @property
     def what(self) -> str:

@@ -1,17 +1,16 @@
 """The run folder and its disk."""
 
 import tempfile
-from math import lcm
 from pathlib import Path
 
 from open_rs.lock import kernel_lock, refusal_of
-from open_rs.plan.doctor.finding import Check, Verdict, fail, ok, refused, skipped, warn
+from open_rs.plan.doctor.audit import gravest
+from open_rs.plan.doctor.finding import Check, Verdict, ok, refused, skipped, warn
 from open_rs.plan.doctor.subject import Subject
 from open_rs.plan.doctor.weights import parameters
-from open_rs.recipe import Recipe
+from open_rs.plan.findings import Facts
+from open_rs.plan.run_checks import saves
 from open_rs.runs import free_bytes, refuse_other_recipe, unwritable, write_text
-
-MARGIN = 2**28  # bytes for what a run writes beside its checkpoints
 
 
 def nearest(path: Path) -> Path:
@@ -64,13 +63,10 @@ def space(subject: Subject) -> Verdict:
     """The disk has room for the checkpoints that the recipe keeps."""
     if not subject.native:
         return skipped("nothing is trained")
-    each = checkpoint_bytes(subject)
-    number = checkpoints_kept(subject.recipe)
-    need, have = each * number + MARGIN, free_bytes(subject.run.path.absolute())
-    told = f"{number} checkpoints of {each / 2**30:.2f} GiB, and {have / 2**30:.1f} GiB are free"
-    if need > have:
-        return fail(told, "free space, give --out on another disk, or set train.keep_last")
-    return ok(told)
+    each, have = checkpoint_bytes(subject), free_bytes(subject.run.path.absolute())
+    facts = Facts(checkpoint_bytes=each, free_disk=have)
+    told = f"{each / 2**30:.2f} GiB a checkpoint, and {have / 2**30:.1f} GiB are free"
+    return gravest(saves(subject.recipe, facts), "train.keep_last", told)
 
 
 def checkpoint_bytes(subject: Subject) -> int:
@@ -80,20 +76,6 @@ def checkpoint_bytes(subject: Subject) -> int:
     stated = training_model(subject.recipe.model)
     each = 2 if stated.dtype == "bfloat16" else 4
     return parameters(subject.model_folder) * (each if stated.lora else each + 8)
-
-
-def checkpoints_kept(recipe: Recipe) -> int:
-    """The most that lie on the disk at a time: with keep_last the best one and the one that is
-    being written as well.
-    """
-    train = recipe.train
-    steps, save = train.num_steps, train.save_every
-    score = recipe.evaluate.every if recipe.data.validation is not None else steps
-    if train.keep_last is None:
-        either = steps // save + steps // score - steps // lcm(save, score)
-        return either if steps % save == 0 or steps % score == 0 else either + 1
-    also = train.num_steps // train.keep_every if train.keep_every else 0
-    return train.keep_last + also + 2
 
 
 CHECKS = (

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from open_rs.errors import GuardStop, InputError
@@ -13,9 +14,13 @@ from open_rs.plan.doctor.subject import Subject
 def diagnose(subject: Subject, checks: Sequence[Check]) -> list[Finding]:
     """What each check says, in their order. Once the subject's time is over the rest is skipped."""
     findings: dict[str, Finding] = {}
+    ahead = [check for check in checks if check.ahead]
+    pool = ThreadPoolExecutor(len(ahead) or 1, thread_name_prefix="doctor")
+    begun = {check.name: pool.submit(_look, subject, check) for check in ahead}
+    pool.shutdown(wait=False)
     for check in checks:
         started = time.perf_counter()
-        verdict = _verdict(subject, check, findings)
+        verdict = _verdict(subject, check, findings, begun)
         seconds = time.perf_counter() - started
         findings[check.name] = Finding(
             check.name, verdict.status, verdict.sentence, verdict.cure, seconds
@@ -23,12 +28,25 @@ def diagnose(subject: Subject, checks: Sequence[Check]) -> list[Finding]:
     return list(findings.values())
 
 
-def _verdict(subject: Subject, check: Check, findings: dict[str, Finding]) -> Verdict:
+def _verdict(
+    subject: Subject,
+    check: Check,
+    findings: Mapping[str, Finding],
+    begun: Mapping[str, Future[Verdict]],
+) -> Verdict:
     for name in check.needs:
         if name in findings and findings[name].status in ("fail", "skipped"):
             return skipped(f"needs {name}")
-    if subject.seconds_left <= 0:
-        return skipped(f"not reached within {subject.seconds:g} s", "raise --seconds")
+    late = skipped(f"not done within {subject.seconds:g} s", "give it more by --seconds")
+    if check.ahead:
+        try:
+            return begun[check.name].result(max(subject.seconds_left, 0.0))
+        except TimeoutError:
+            return late
+    return _look(subject, check) if subject.seconds_left > 0 else late
+
+
+def _look(subject: Subject, check: Check) -> Verdict:
     try:
         return check.look(subject)
     except InputError as error:

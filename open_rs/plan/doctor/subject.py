@@ -28,6 +28,7 @@ class Subject:
         self.run = RunFolder(folder)
         self.seconds = seconds
         self.started = time.monotonic()
+        self.kept: dict[str, Any] = {}  # what one check has made for the next ones
         self._stack = ExitStack()
 
     @property
