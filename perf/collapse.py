@@ -1,41 +1,53 @@
-"""The sentinel on trial: how soon it sees faults put into a run, how often it errs about health.
+"""The sentinel on trial: how soon it sees faults put into a run, how often it errs about health,
+and what a run comes to that was rolled back.
 
-    OMP_NUM_THREADS=1 python perf/collapse.py faults --seeds 10 --out runs/faults.md
-    OMP_NUM_THREADS=1 python perf/collapse.py healthy --seeds 10 --steps 500 --out runs/healthy.md
+    export OMP_NUM_THREADS=1
+    python perf/collapse.py healthy --seeds 0-39 --steps 125
+    python perf/collapse.py faults --seeds 0-9
+    python perf/collapse.py replay --seeds 10-39     the tables of what is kept of these seeds
+    python perf/collapse.py recover --seeds 0-2
 
-The model is the shipped one, on the quickstart's arithmetic with 8 prompts x 8 a step. `faults`
-trains each seed once up to the onset, then goes on from that checkpoint once for every fault, in a
-copy of the run, for ten steps with the fault in place. Found means: an alarm of any detector after
-the onset; the table says how late, and which detectors. `healthy` counts alarms in runs that nobody
-disturbed; after step 60 they train on what they have learnt.
+The model is the shipped one, on the quickstart's arithmetic with 4 prompts x 8 a step, KL measured.
+`healthy` trains runs that nobody disturbs, from a reward of 0.9 to one near its most, 1.5.
+`faults` trains each seed once up to the onset, then goes on from that checkpoint once for
+every fault, in a copy of the run, for ten steps with the fault in place. Both keep the metrics of
+their runs below --series and take what is there as done.
+
+The detectors look at nothing but metrics, so `replay` shows the kept ones to them again: whoever
+changes a detector need not train anew. Found means an alarm of any detector after the onset.
+
+`recover` lets the recipe roll the faulty run back and change a setting, and compares its held-out
+score at the end with that of the run of the same seed that had no fault.
 """
 
 import argparse
-import itertools
-import json
 import os
 import platform
+import re
 import shutil
 import statistics
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from faults import CURABLE, CURES, FAULTS, Fault
+
 from open_rs.errors import GuardStop
 from open_rs.recipe import Recipe, recipe_from_dict
-from open_rs.runs import RunFolder, open_run, read_log
-from open_rs.scripts import outside_share
+from open_rs.runs import RunFolder, open_run, read_log, read_metrics, write_jsonl
 from open_rs.train import loop
+from open_rs.train.guard import RolledBack
 from open_rs.train.resume import recipe_to_resume
+from open_rs.train.sentinel import Alarm, Sentinel, with_plan
+from open_rs.train.settings import planned_rate
 
 ONSET, AFTER = 30, 10  # the last healthy step, and the steps with a fault
-Patches = Iterator[Any]
+FAULT_STEPS, RECOVER_STEPS = 60, 80  # planned
 
 
 class Enough(BaseException):
@@ -49,7 +61,7 @@ def recipe_of(seed: int, num_steps: int) -> Recipe:
             "seed": seed,
             "data": {"train": {"task": "arithmetic", "count": 400, "levels": [1, 2, 3, 4]}},
             "rollout": {
-                "group_size": 8, "prompts_per_step": 8, "max_completion_tokens": 128,
+                "group_size": 8, "prompts_per_step": 4, "max_completion_tokens": 64,
                 "max_slots": 64,
             },
             "rewards": [{"type": "accuracy"}, {"type": "format", "weight": 0.5}],
@@ -62,219 +74,243 @@ def recipe_of(seed: int, num_steps: int) -> Recipe:
     )  # fmt: skip
 
 
-# --- faults: each gives the patches that are in place after the onset -------------------------
-
-
-def rewarded(add: Callable[[Any], float], *, keep: bool = True) -> Any:
-    """Rewards with something added to them, or put in their place."""
-    plain = loop.score
-
-    def score(groups: Any, *args: Any, **kwargs: Any) -> Any:
-        report = plain(groups, *args, **kwargs)
-        for rollout in itertools.chain.from_iterable(group.rollouts for group in groups):
-            if rollout.reward is not None:
-                rollout.reward = add(rollout) + (rollout.reward if keep else 0.0)
-        return report
-
-    return patch.object(loop, "score", score)
-
-
-def sampled(training: Any, change: Callable[[list[Any]], None]) -> Any:
-    """Groups that were changed after they were sampled and graded."""
-    plain = training.sampler.sample
-
-    def sample(*args: Any, **kwargs: Any) -> Any:
-        groups = plain(*args, **kwargs)
-        change(groups)
-        return groups
-
-    return patch.object(training.sampler, "sample", sample)
-
-
-def higher_rate(factor: float) -> Callable[[Any], Patches]:
-    def fault(training: Any) -> Patches:
-        plain = loop.learning_rate
-        yield patch.object(loop, "learning_rate", lambda *args: factor * plain(*args))
-
-    return fault
-
-
-def pays_for_length(training: Any) -> Patches:
-    yield rewarded(lambda rollout: 3 * rollout.num_tokens / 128)
-
-
-def pays_for_language(training: Any) -> Patches:
-    yield rewarded(lambda rollout: 3 * outside_share(rollout.completion, ("latin",)))
-
-
-def pays_for_nothing(training: Any) -> Patches:
-    yield rewarded(lambda rollout: 0.0, keep=False)
-
-
-def mixed_groups(training: Any) -> Patches:
-    def rotate(groups: list[Any]) -> None:
-        rows = [group.rollouts for group in groups]
-        for group, other in zip(groups, rows[1:] + rows[:1], strict=True):
-            group.rollouts = other
-
-    yield sampled(training, rotate)
-
-
-def grader_times_out(training: Any) -> Patches:
-    def half(groups: list[Any]) -> None:
-        for rollout in itertools.chain.from_iterable(group.rollouts for group in groups):
-            if rollout.sample % 2:
-                rollout.grade = replace(rollout.grade, outcome="timeout")
-
-    yield sampled(training, half)
-
-
-def stale_weights(training: Any) -> Patches:
-    training.sampler.engine.load_weights(deepcopy(training.policy))
-    yield from ()
-
-
-def squeezed_cap(training: Any) -> Patches:
-    plain = loop.settings_of
-
-    def settings(training: Any, step: int) -> Recipe:
-        now = plain(training, step)
-        rollout = now.rollout.model_copy(update={"max_completion_tokens": 24})
-        return now.model_copy(update={"rollout": rollout})
-
-    yield patch.object(loop, "settings_of", settings)
-
-
-def not_a_number(training: Any) -> Patches:
-    plain = loop.training_batches
-
-    def batches(*args: Any) -> Any:
-        made = plain(*args)
-        for batch in made[:1]:
-            batch.advantages[0] = float("nan")
-        return made
-
-    yield patch.object(loop, "training_batches", batches)
-
-
-def wrong_golds(training: Any) -> Patches:
-    for number, (name, prompt) in enumerate(sorted(training.prompts.items())):
-        if number % 2:
-            wrong = replace(prompt.problem, answer="123456789")
-            training.prompts[name] = replace(prompt, problem=wrong)
-    yield from ()
-
-
-FAULTS: dict[str, Callable[[Any], Patches]] = {
-    "learning rate x 30": higher_rate(30),
-    "reward pays for length": pays_for_length,
-    "reward pays for another script": pays_for_language,
-    "rollouts in another group": mixed_groups,
-    "engine keeps old weights": stale_weights,
-    "cap cut to 24 tokens": squeezed_cap,
-    "KL: learning rate x 100": higher_rate(100),
-    "reward constant, dead groups": pays_for_nothing,
-    "NaN in the loss": not_a_number,
-    "half of the golds wrong": wrong_golds,
-    "grader times out on half": grader_times_out,
-}
-
-
 @contextmanager
-def until(last: int, fault: Callable[[Any], Patches] | None = None) -> Iterator[None]:
-    """Runs end after step `last`; the fault is in place from the first rollout on."""
-    plain, placed = loop.roll_out, list[Any]()
+def until(
+    last: int | None = None, fault: Fault | None = None, *, cured: bool = False
+) -> Iterator[None]:
+    """Runs end after step `last`; the fault is in place from the first rollout on, and up to the
+    first roll-back where that is what cures it.
+    """
+    plain, plain_act = loop.roll_out, loop.act
+    with ExitStack() as placed:
+        waiting = [fault] if fault else []
 
-    def roll_out(training: Any, step: int) -> Any:
-        if step > last:
-            raise Enough
-        if fault is not None and not placed:
-            placed.append(None)
-            for one in fault(training):
-                one.start()
-                placed.append(one)
-        return plain(training, step)
+        def roll_out(training: Any, step: int) -> Any:
+            if last is not None and step > last:
+                raise Enough
+            while waiting:
+                placed.enter_context(waiting.pop()(training))
+            return plain(training, step)
 
-    with patch.object(loop, "roll_out", roll_out):
-        try:
+        def act(training: Any, alarms: Sequence[Alarm]) -> None:
+            try:
+                plain_act(training, alarms)
+            except RolledBack:
+                if cured:
+                    placed.close()
+                raise
+
+        with (
+            patch.object(loop, "roll_out", roll_out),
+            patch.object(loop, "act", act),
+            suppress(Enough, GuardStop),  # a guard of its own may end a run with a fault
+        ):
             yield
-        except (Enough, GuardStop):  # a guard of its own may end a run with a fault
-            pass
-        finally:
-            for one in placed[1:]:
-                one.stop()
 
 
-def alarms(run: RunFolder, after: int = 0) -> list[dict[str, Any]]:
-    return [row for row in read_log(run.events) if row["event"] == "alarm" and row["step"] > after]
+# --- runs whose metrics are kept ---
 
 
-def faults(seeds: int) -> list[str]:
-    """One line a fault: how many of the seeds it was found in, how late, by what."""
-    delays: dict[str, list[int]] = {name: [] for name in FAULTS}
-    by: dict[str, Counter[str]] = {name: Counter() for name in FAULTS}
-    early = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(seeds):
-            recipe = recipe_of(seed, 60)
-            healthy = open_run(Path(folder) / f"{seed}", recipe)
+def series_path(series: Path, name: str, seed: int) -> Path:
+    return series / re.sub(r"\W+", "_", name) / f"{seed:03d}.jsonl"
+
+
+def keep(run: RunFolder, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(path, read_metrics(run))
+    print(path, flush=True)
+
+
+def train_healthy(seeds: Sequence[int], steps: int, series: Path) -> None:
+    """Runs that nobody disturbs."""
+    for seed in seeds:
+        path = series_path(series, f"healthy {steps}", seed)
+        if path.exists():
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            run = open_run(Path(folder) / "run", recipe_of(seed, steps))
+            loop.train(recipe_to_resume(run, [f"train.save_every={steps}"]), run)
+            keep(run, path)
+
+
+def train_faults(seeds: Sequence[int], series: Path) -> None:
+    """Runs that are healthy up to the onset, and then each with one of the faults."""
+    for seed in seeds:
+        left = {name: series_path(series, name, seed) for name in FAULTS}
+        left = {name: path for name, path in left.items() if not path.exists()}
+        if not left:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            healthy = open_run(Path(folder) / "healthy", recipe_of(seed, FAULT_STEPS))
             with until(ONSET):
-                loop.train(recipe, healthy)
-            early += len(alarms(healthy))
-            for number, (name, fault) in enumerate(FAULTS.items()):
-                run = RunFolder(Path(folder) / f"{seed}-{number}")
+                loop.train(recipe_to_resume(healthy), healthy)
+            for name, path in left.items():
+                run = RunFolder(Path(folder) / "run")
                 shutil.copytree(healthy.path, run.path)
-                with until(ONSET + AFTER, fault):
+                with until(ONSET + AFTER, FAULTS[name]):
                     loop.train(recipe_to_resume(run), run)
-                found = alarms(run, ONSET)
-                if found:
-                    delays[name].append(found[0]["step"] - ONSET)
-                    by[name].update({row["detector"] for row in found})
+                keep(run, path)
                 shutil.rmtree(run.path)
-                print(json.dumps({"seed": seed, "fault": name, "found": found[:1]}), flush=True)
-    lines = [
-        f"{seeds} seeds; {early} alarms in {seeds * ONSET} steps before the onset",
-        "",
-        "| fault | found within ten steps | delay, median (most) | detectors (runs) |",
-        "|---|---|---|---|",
-    ]
-    for name, found in delays.items():
-        delay = f"{statistics.median(found):g} ({max(found)})" if found else "-"
-        detectors = ", ".join(f"{one} ({count})" for one, count in by[name].most_common())
-        lines.append(f"| {name} | {len(found)} of {seeds} | {delay} | {detectors} |")
+
+
+# --- what the detectors say of them ---
+
+
+def alarms_of(series: Path, name: str, seed: int, num_steps: int) -> list[Alarm]:
+    """The alarms that the kept metrics raise."""
+    recipe, sentinel = recipe_of(seed, num_steps), Sentinel()
+    rows = read_log(series_path(series, name, seed))
+    found = []
+    for row in rows:
+        found += sentinel.observe(with_plan(row, planned_rate(recipe, int(row["step"]))))
+    return found
+
+
+def replay(seeds: Sequence[int], series: Path) -> list[str]:
+    return [*healthy_lines(seeds, series), "", *fault_lines(seeds, series)]
+
+
+def healthy_lines(seeds: Sequence[int], series: Path) -> list[str]:
+    """False alarms in runs that nobody disturbed, for each length of them."""
+    lines = ["| runs | steps of each | false alarms | in 1,000 steps |", "|---|---|---|---|"]
+    for folder in sorted(series.glob("healthy_*")):
+        steps = int(folder.name.partition("_")[2])
+        name = f"healthy {steps}"
+        there = [seed for seed in seeds if series_path(series, name, seed).exists()]
+        if not there:
+            continue
+        found = [(seed, one) for seed in there for one in alarms_of(series, name, seed, steps)]
+        for seed, one in found:
+            print(f"seed {seed}: {one.sentence()}", file=sys.stderr)
+        by = Counter(one.detector.name for _, one in found)
+        listed = ", ".join(f"{name} {count}" for name, count in by.most_common())
+        rate = 1000 * len(found) / (steps * len(there))
+        lines.append(
+            f"| {len(there)} | {steps} | {len(found)}{listed and f': {listed}'} | {rate:.2f} |"
+        )
     return lines
 
 
-def healthy(seeds: int, steps: int) -> list[str]:
-    """Alarms in runs that nobody disturbed."""
-    found: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(seeds):
-            recipe = recipe_of(seed, steps)
-            run = open_run(Path(folder) / f"{seed}", recipe)
-            loop.train(recipe, run)
-            raised = alarms(run)
-            found.update(row["detector"] for row in raised)
-            print(json.dumps({"seed": seed, "alarms": [r["sentence"] for r in raised]}), flush=True)
-            shutil.rmtree(run.path)
-    rate = 1000 * found.total() / (seeds * steps)
-    listed = ", ".join(f"{name} {count}" for name, count in found.most_common()) or "none"
-    return [f"{found.total()} alarms in {seeds * steps:,} steps, {rate:.2f} a thousand: {listed}"]
+def fault_lines(seeds: Sequence[int], series: Path) -> list[str]:
+    """One line a fault: how many of the seeds it was found in, how late, by what."""
+    lines = [
+        "| fault | found within ten steps | delay, median (most) | detectors (runs) |",
+        "|---|---|---|---|",
+    ]
+    for name in FAULTS:
+        there = [seed for seed in seeds if series_path(series, name, seed).exists()]
+        delays, by = list[int](), Counter[str]()
+        for seed in there:
+            found = [one for one in alarms_of(series, name, seed, FAULT_STEPS) if one.step > ONSET]
+            by.update({one.detector.name for one in found})
+            delays += [found[0].step - ONSET] if found else []
+        delay = f"{statistics.median(delays):g} ({max(delays)})" if delays else "-"
+        detectors = ", ".join(f"{one} ({count})" for one, count in by.most_common())
+        lines.append(f"| {name} | {len(delays)} of {len(there)} | {delay} | {detectors} |")
+    return lines
+
+
+# --- what a run comes to that was rolled back ---
+
+
+def recover_recipe(seed: int) -> Recipe:
+    """Rewards that pay for nothing until their weight goes wrong, a held-out score at the end, and
+    a save every ten steps to go back to.
+    """
+    settings = recipe_of(seed, RECOVER_STEPS).model_dump(mode="json")
+    held_out = {"task": "arithmetic", "split": "validation", "count": 200, "levels": [1, 2, 3, 4]}
+    settings["data"]["validation"] = held_out
+    settings["evaluate"] |= {"every": RECOVER_STEPS, "validation_samples": 4}
+    settings["evaluate"] |= {"temperature": 1.0, "top_p": 1.0}
+    settings["train"]["save_every"] = 10
+    for name in ("tokens_paid", "script_paid"):
+        settings["rewards"].append({"type": "custom", "function": f"faults:{name}", "weight": 0})
+    return recipe_from_dict(settings)
+
+
+def train_recover(seeds: Sequence[int], series: Path) -> list[str]:
+    """Every fault with a roll-back, and the run of the same seed that had none."""
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            start = open_run(Path(folder) / "start", recover_recipe(seed))
+            with until(ONSET):
+                loop.train(recipe_to_resume(start), start)
+            for name, fault in {"recovered healthy": None, **CURABLE}.items():
+                path = series_path(series / "recover", name, seed)
+                if path.exists():
+                    continue
+                run = RunFolder(Path(folder) / "run")
+                shutil.copytree(start.path, run.path)
+                cure = CURES.get(name)
+                action = "roll_back" if fault else "warn"
+                asked = [f"sentinel.action={action}", f"sentinel.changes=[{cure or ''}]"]
+                with until(None, fault, cured=cure is None):
+                    loop.train(recipe_to_resume(run, asked), run)
+                backs = [row for row in read_log(run.events) if row["event"] == "roll_back"]
+                score = [row for row in read_metrics(run) if "validation/pass@1" in row][-1]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_jsonl(path, [{**score, "roll_backs": backs}])
+                print(path, score["step"], score["validation/pass@1"], flush=True)
+                shutil.rmtree(run.path)
+    return recover_lines(seeds, series / "recover")
+
+
+def recover_lines(seeds: Sequence[int], series: Path) -> list[str]:
+    """One line a fault: roll-backs, and the final score as a share of the healthy run's."""
+
+    def ends(name: str) -> dict[int, dict[str, Any]]:
+        paths = {seed: series_path(series, name, seed) for seed in seeds}
+        return {seed: read_log(path)[0] for seed, path in paths.items() if path.exists()}
+
+    healthy = ends("recovered healthy")
+    first = statistics.mean(row["validation/pass@1"] for row in healthy.values())
+    lines = [
+        f"{len(healthy)} seeds; healthy runs end at {first:.3f}",
+        "",
+        "| fault | seeds | roll-backs | ended at the last step | score, mean "
+        "| of the healthy run's (least, most of the seeds) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in CURABLE:
+        found = {seed: row for seed, row in ends(name).items() if seed in healthy}
+        if not found:
+            continue
+        scores = {seed: row["validation/pass@1"] for seed, row in found.items()}
+        shares = [100 * scores[s] / healthy[s]["validation/pass@1"] for s in found]
+        total = sum(scores.values()) / sum(healthy[s]["validation/pass@1"] for s in found)
+        backs = statistics.mean(len(row["roll_backs"]) for row in found.values())
+        whole = sum(row["step"] == RECOVER_STEPS for row in found.values())
+        lines.append(
+            f"| {name} | {len(found)} | {backs:.1f} | {whole} of {len(found)} "
+            f"| {statistics.mean(scores.values()):.3f} "
+            f"| {100 * total:.1f} % ({min(shares):.1f}, {max(shares):.1f}) |"
+        )
+    return lines
+
+
+def seeds_of(text: str) -> list[int]:
+    """`0-9` or `3`."""
+    first, _, last = text.partition("-")
+    return list(range(int(first), int(last or first) + 1))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("trial", choices=("faults", "healthy"))
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=500, help="of each healthy run")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("trial", choices=("healthy", "faults", "replay", "recover"))
+    parser.add_argument("--seeds", type=seeds_of, default=seeds_of("0-9"))
+    parser.add_argument("--steps", type=int, default=125, help="of each healthy run")
+    parser.add_argument("--series", type=Path, default=Path("runs/series"))
     given = parser.parse_args()
-    made = faults(given.seeds) if given.trial == "faults" else healthy(given.seeds, given.steps)
-    text = "\n".join([f"{platform.machine()}, {os.cpu_count()} cores", "", *made]) + "\n"
-    print(text)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text, encoding="utf-8")
+    made = list[str]()
+    if given.trial == "recover":
+        made = train_recover(given.seeds, given.series)
+    else:
+        if given.trial == "healthy":
+            train_healthy(given.seeds, given.steps, given.series)
+        if given.trial == "faults":
+            train_faults(given.seeds, given.series)
+        made = replay(given.seeds, given.series)
+    print("\n".join([f"{platform.machine()}, {os.cpu_count()} cores", "", *made]))
 
 
 if __name__ == "__main__":

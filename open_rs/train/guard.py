@@ -21,8 +21,8 @@ from open_rs.train.checkpoint import checkpoint_steps, damage, remove_checkpoint
 from open_rs.train.metrics import NGRAM_SIZE, SCRIPT
 from open_rs.train.resume import made_after, saved_metrics
 from open_rs.train.reward_functions import repeated_share
-from open_rs.train.sentinel import Alarm, Sentinel
-from open_rs.train.settings import changed_value, fired, settings_at
+from open_rs.train.sentinel import Alarm, Sentinel, with_plan
+from open_rs.train.settings import changed_value, fired, planned_rate, settings_at
 from open_rs.train.setup import Training
 
 SHOWN = 3  # rollouts that an alarm names as its evidence
@@ -49,7 +49,7 @@ def follow(
 
     `groups` are the rollouts of the row's step, empty for a held-out score.
     """
-    alarms = training.sentinel.observe(row)
+    alarms = training.sentinel.observe(planned(training, row))
     for alarm in alarms:
         name, wanted = alarm.detector.name, action_after(training.recipe, alarm)
         if wanted == "off":
@@ -237,7 +237,15 @@ def watch_again(training: Training) -> None:
     moved = [row["step"] for row in changes_of(training) if row["key"].startswith(MOVES_SERIES)]
     since = max(moved, default=0)
     rows = [row for row in read_metrics(training.run) if row["step"] > since]
-    training.sentinel = Sentinel.from_metrics(rows)
+    training.sentinel = Sentinel.from_metrics(planned(training, row) for row in rows)
+
+
+def planned(training: Training, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row with its update beside the plan of the learning rate. What a roll-back changed is no
+    plan: the smaller steps that it is meant to bring are to be seen.
+    """
+    rate = planned_rate(training.recipe, row["step"], training.state.changes) if row["step"] else 0
+    return with_plan(row, rate)
 
 
 def pause(training: Training, reason: object) -> GuardStop:

@@ -25,6 +25,8 @@ LIMIT = 8.0  # of the sum
 DOUBT = 2.0  # of the sum: above it, mean and spread are learnt half as fast
 QUIET = 20  # steps after an alarm in which the same detector keeps silent
 
+UPDATE_SIZE = "optim/update_per_rate"  # `with_plan` adds it to a row
+
 Direction = Literal["up", "down"]
 
 
@@ -124,6 +126,11 @@ DETECTORS = (
     Detector(
         "gradient_norm", "optim/grad_norm", "up", 0.25,
         "gradients grow", "a lower train.learning_rate", log=True,
+    ),
+    Detector(
+        "update_size", UPDATE_SIZE, "up", 0.25,
+        "one step moves the weights further than the plan of the learning rate accounts for",
+        "look at who sets the learning rate; a lower train.learning_rate", log=True,
     ),
     Detector(
         "clipping", "policy/clip_frac", "up", 0.01,
@@ -230,6 +237,17 @@ class Sentinel:
         if best - value > 2.5 * math.hypot(error, best_error):
             return Alarm(step, HELD_OUT, value, best)
         return None
+
+
+def with_plan(row: Mapping[str, float], rate: float) -> Mapping[str, float]:
+    """A row of metrics with its update of the weights per unit of the planned learning rate.
+
+    Warm-up, cosine and schedules change the size of updates by intent, and none of them is to raise
+    an alarm. The rate is the recipe's and not the one that the optimizer had.
+    """
+    if not rate or "optim/update_norm" not in row:
+        return row
+    return {**row, UPDATE_SIZE: row["optim/update_norm"] / rate}
 
 
 HELD_OUT = Detector(

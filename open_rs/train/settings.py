@@ -10,6 +10,7 @@ from typing import Any
 
 from open_rs.errors import InputError
 from open_rs.recipe import Change, Recipe, Schedule, recipe_from_dict
+from open_rs.train.schedule import learning_rate
 
 Row = Mapping[str, Any]
 
@@ -84,6 +85,13 @@ def fired(
         if above or below:
             found.append((index, schedule))
     return found
+
+
+def planned_rate(recipe: Recipe, step: int, changes: Iterable[Row] = ()) -> float:
+    """The learning rate that the recipe means a step to have: its warm-up and cosine with what
+    schedules and these changes make of the peak.
+    """
+    return learning_rate(step, settings_at(recipe, step, changes).train)
 
 
 def moving_keys(recipe: Recipe) -> set[str]:

@@ -16,6 +16,7 @@ from open_rs.recipe import LossRecipe
 from open_rs.train.batches import LossTerms, MicroBatch
 from open_rs.train.grpo import k3_kl, policy_loss
 from open_rs.train.logprobs import completion_logprobs, learn_logprobs
+from open_rs.train.update_size import update_norm, weight_sample
 
 
 def update(
@@ -147,10 +148,14 @@ def step_optimizer(
             parameter.grad = torch.zeros_like(parameter)
     norm = nn.utils.clip_grad_norm_(trained, max_grad_norm).item()
     finite = torch.tensor([loss, norm]).isfinite().all().item()
+    metrics = {"policy/loss": loss, "optim/grad_norm": norm, "optim/skipped": float(not finite)}
     if finite:
+        before = weight_sample(trained)
         optimizer.step()
+        sizes = [parameter.numel() for parameter in trained]
+        metrics["optim/update_norm"] = update_norm(before, weight_sample(trained), sizes)
     optimizer.zero_grad(set_to_none=True)
-    return {"policy/loss": loss, "optim/grad_norm": norm, "optim/skipped": float(not finite)}
+    return metrics
 
 
 @torch.no_grad()

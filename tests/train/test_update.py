@@ -102,6 +102,7 @@ def by_hand(model, rows, loss, old, reference):
         "policy/loss": total.item(),
         "optim/grad_norm": norm,
         "optim/skipped": 0.0,
+        "optim/update_norm": 0.0,  # of SGD at a rate of 0
         "policy/entropy": sums["entropy"] / tokens,
         "policy/ratio": sums["ratio"] / tokens,
         "policy/clip_frac": (sums["low"] + sums["high"]) / tokens,
@@ -251,6 +252,8 @@ def test_gradient_clipping_by_hand(max_norm, moved):
         "policy/loss": 6.0,
         "optim/grad_norm": pytest.approx(math.sqrt(13)),  # before clipping
         "optim/skipped": 0.0,
+        # the weights 2 and 3 have the norm sqrt(13)
+        "optim/update_norm": pytest.approx(math.hypot(*moved) / math.sqrt(13)),
     }
     assert model[0].weight.item() == pytest.approx(2 - moved[0], abs=1e-6)
     assert model[1].weight.item() == pytest.approx(3 - moved[1], abs=1e-6)
@@ -309,7 +312,8 @@ def test_a_step_without_signal_says_so_and_adamw_goes_on_by_its_momentum():
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
     start = weights_of(model)
     silent = run_update(model, [], optimizer=optimizer)
-    assert silent == {"policy/loss": 0.0, "optim/grad_norm": 0.0, "optim/skipped": 0.0}
+    nothing = ("policy/loss", "optim/grad_norm", "optim/skipped", "optim/update_norm")
+    assert silent == dict.fromkeys(nothing, 0.0)
     assert same_bits(start, weights_of(model))  # no momentum yet
     run_update(model, batches_of(make_rows(), 20), optimizer=optimizer)
     moved = weights_of(model)
