@@ -9,12 +9,12 @@ from typing import Any
 from unittest.mock import patch
 
 from open_rs.problems import Problem
-from open_rs.recipe import recipe_from_dict
+from open_rs.recipe.load import validated
+from open_rs.recipe.moving import put
 from open_rs.rollout.protocol import Rollout
 from open_rs.scripts import outside_share
 from open_rs.train import loop
 from open_rs.train.guard import changes_of
-from open_rs.train.settings import locate
 
 Fault = Callable[[Any], AbstractContextManager[Any]]  # takes the Training
 CAP = "rollout.max_completion_tokens"
@@ -74,10 +74,7 @@ def setting(key: str, value: float) -> Fault:
             now = plain(training, step)
             if any(row["key"] == key for row in changes_of(training)):
                 return now
-            resolved = now.model_dump(mode="json")
-            place, last = locate(resolved, key)
-            place[last] = value
-            return recipe_from_dict(resolved)
+            return validated(put(now.model_dump(mode="json"), {key: value}), where="fault")
 
         return patch.object(loop, "settings_of", settings)
 

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from open_rs.errors import InputError
+from open_rs.recipe.moving import prospects, refuse_overlaps
 from open_rs.recipe.schema import Recipe
 from open_rs.text import redact
 
@@ -101,11 +102,16 @@ def _toml_value(text: str) -> Any:
 
 
 def recipe_from_dict(settings: dict[str, Any], *, where: str = "recipe") -> Recipe:
-    """Validate `settings`; the first thing that is wrong becomes one sentence."""
+    """Validate `settings` and all that they can become in a run; the first thing that is wrong
+    becomes one sentence.
+    """
+    recipe = validated(settings, where=where)
     try:
-        recipe = Recipe.model_validate(settings)
-    except ValidationError as error:
-        raise InputError(f"{where}: {_sentence(error)}") from None
+        refuse_overlaps(recipe.schedules)
+        for cause, changed in prospects(recipe):
+            validated(changed, where=cause)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     for key, value in _texts(recipe.model_dump(mode="json")):
         if redact(value) != value:
             raise InputError(
@@ -113,6 +119,14 @@ def recipe_from_dict(settings: dict[str, Any], *, where: str = "recipe") -> Reci
                 "is written to the run folder; take it out and put it into an environment variable"
             )
     return recipe
+
+
+def validated(settings: dict[str, Any], *, where: str) -> Recipe:
+    """The recipe of one moment of a run."""
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_sentence(error)}") from None
 
 
 def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """Settings that change during a run: by step, by trigger, or after an alarm of the sentinel."""
 
+import difflib
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -105,6 +107,36 @@ class Schedule(Section):
         return low + (high - low) * (step - left) / (right - left)
 
 
+# What `train.sentinel` watches for.
+DETECTOR_NAMES = (
+    "reward_drop",
+    "reward_jump",
+    "dead_groups",
+    "length_up",
+    "length_down",
+    "truncation",
+    "repetition",
+    "language",
+    "entropy_up",
+    "kl",
+    "engine_kl",
+    "gradient_norm",
+    "update_size",
+    "clipping",
+    "undecided",
+    "held_out_drop",
+    "nonfinite",
+)
+
+
+def check_detectors(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in DETECTOR_NAMES:
+            close = difflib.get_close_matches(name, DETECTOR_NAMES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(DETECTOR_NAMES)}"
+            raise ValueError(f"no detector is named {name!r}; {hint}")
+
+
 Action = Literal["off", "warn", "pause", "roll_back", "stop"]
 
 
@@ -114,6 +146,12 @@ class SentinelChange(Change):
     after: tuple[str, ...] = Field(
         (), description="only after alarms of these detectors; empty: after any"
     )
+
+    @field_validator("after")
+    @classmethod
+    def of_detectors(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_detectors(names)
+        return names
 
 
 class SentinelRecipe(Section):
@@ -133,3 +171,9 @@ class SentinelRecipe(Section):
     healthy_margin: int = Field(
         10, ge=0, description="a checkpoint counts as healthy so many steps before the alarm"
     )
+
+    @field_validator("actions")
+    @classmethod
+    def of_detectors(cls, actions: dict[str, Action]) -> dict[str, Action]:
+        check_detectors(actions)
+        return actions

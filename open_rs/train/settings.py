@@ -8,8 +8,9 @@ in one place.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from open_rs.errors import InputError
-from open_rs.recipe import Change, Recipe, Schedule, recipe_from_dict
+from open_rs.recipe import Change, Recipe, Schedule
+from open_rs.recipe.load import validated
+from open_rs.recipe.moving import locate, put, reward_name, values_at
 from open_rs.train.schedule import learning_rate
 
 Row = Mapping[str, Any]
@@ -19,34 +20,11 @@ def settings_at(recipe: Recipe, step: int, changes: Iterable[Row] = ()) -> Recip
     """The recipe with the values of `step`; `changes` are rows {"step", "key", "value"} in their
     order, and count from the step after their own.
     """
-    values = {one.key: one.value_at(step) for one in recipe.schedules if one.points}
+    values = values_at(recipe.schedules, step)
     values |= {row["key"]: row["value"] for row in changes if row["step"] < step}
     if not values:
         return recipe
-    settings = recipe.model_dump(mode="json")
-    for key, value in values.items():
-        place, last = locate(settings, key)
-        place[last] = round(value) if isinstance(place[last], int) else value
-    return recipe_from_dict(settings, where=f"schedules at step {step}")
-
-
-def locate(settings: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    """The table that holds `key`, and its last part; `rewards.NAME.weight` finds its reward."""
-    section, *middle, last = key.split(".")
-    if not middle:
-        return settings[section], last
-    for reward in settings["rewards"]:
-        if middle[0] == reward_name(reward):
-            return reward, last
-    known = ", ".join(reward_name(reward) for reward in settings["rewards"])
-    raise InputError(f"schedules: no reward is named {middle[0]!r} in {key}; those there: {known}")
-
-
-def reward_name(reward: Mapping[str, Any]) -> str:
-    """As in the metrics: the type, or of a custom one the function."""
-    if reward["type"] != "custom":
-        return str(reward["type"])
-    return str(reward["function"]).partition(":")[2]
+    return validated(put(recipe.model_dump(mode="json"), values), where=f"step {step}")
 
 
 def changed_value(recipe: Recipe, change: Change | Schedule) -> float:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from open_rs.recipe.schedules import DETECTOR_NAMES
 from open_rs.train.sentinel import (
     CLIP,
     DETECTORS,
@@ -15,6 +16,7 @@ from open_rs.train.sentinel import (
     Detector,
     Sentinel,
     Watch,
+    detector_names,
 )
 
 UP = Detector("up", "x", "up", 0.5, "it grows", "shrink it")
@@ -141,6 +143,6 @@ def test_a_held_out_score_below_the_best_one():
     assert (alarm.detector.name, alarm.value, alarm.expected) == ("held_out_drop", 0.42, 0.60)
 
 
-def test_detectors_have_names_of_their_own():
-    names = [one.name for one in DETECTORS]
-    assert len(set(names)) == len(names)
+def test_the_recipe_knows_every_detector_by_its_name():
+    assert list(detector_names()) == sorted(detector_names(), key=DETECTOR_NAMES.index)
+    assert set(detector_names()) == set(DETECTOR_NAMES) and len(DETECTOR_NAMES) == 17

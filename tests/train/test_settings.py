@@ -130,14 +130,77 @@ def test_a_bad_schedule_is_one_sentence(schedule, sentence):
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_an_unknown_reward_and_a_value_out_of_range():
-    made = recipe(schedules=[{"key": "rewards.cosine.weight", "points": [[1, 1]]}])
-    with pytest.raises(InputError, match="no reward is named 'cosine'"):
-        settings_at(made, 1)
-    made = recipe(schedules=[{"key": "rollout.temperature", "points": [[1, 1.0], [5, 0.0]]}])
-    assert settings_at(made, 4).rollout.temperature == pytest.approx(0.25)
-    with pytest.raises(InputError, match=r"schedules at step 5: rollout\.temperature"):
-        settings_at(made, 5)
+CAP, TEMPERATURE = "rollout.max_completion_tokens", "rollout.temperature"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"schedules": [{"key": "rewards.cosine.weight", "points": [[1, 1]]}]},
+            "rewards.cosine.weight: no reward is named 'cosine'; those there: accuracy, format",
+        ),
+        (
+            {"schedules": [{"key": TEMPERATURE, "points": [[1, 1.0], [5, 0.0]]}]},
+            "recipe: schedules.0, point [5, 0]: rollout.temperature = 0.0: input should be greater "
+            "than 0",
+        ),
+        (  # 64, 32, 16, 8, 4, 2, 1 and then 0.5, which is rounded to 0
+            {
+                "rollout": {"max_completion_tokens": 64},
+                "sentinel": {"changes": [{"key": CAP, "times": 0.5}], "max_roll_backs": 7},
+            },
+            "sentinel.changes.0, times = 0.5 made 7 times: rollout.max_completion_tokens = 0: ",
+        ),
+        (
+            {
+                "schedules": [
+                    {"key": CAP, "points": [[1, 64]]},
+                    {
+                        "key": "data.max_pass_rate",
+                        "when": {"metric": "reward/mean", "above": 1},
+                        "to": 2,
+                    },
+                ]
+            },
+            "schedules.1, to = 2: data.max_pass_rate = 2",
+        ),
+        (
+            {"rewards": [{"type": "accuracy"}],
+             "sentinel": {"changes": [{"key": "rewards.accuracy.weight", "to": 0}]}},
+            "sentinel.changes.0, to = 0: rewards: every weight is 0",
+        ),
+        (
+            {"schedules": [{"key": CAP, "points": [[1, 64], [9, 32]]},
+                           {"key": CAP, "points": [[9, 16]]}]},
+            f"two of {CAP} overlap, one up to step 9 and one from step 9 on",
+        ),
+        (
+            {"sentinel": {"actions": {"lenght_up": "pause"}}},
+            "sentinel.actions: no detector is named 'lenght_up'; did you mean 'length_up'?",
+        ),
+        (
+            {"sentinel": {"changes": [{"key": CAP, "to": 9, "after": ["collapse"]}]}},
+            "sentinel.changes.0.after: no detector is named 'collapse'; known: reward_drop, ",
+        ),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_is_refused_before_the_run(settings, sentence):
+    with pytest.raises(InputError) as caught:
+        recipe(**settings)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_pieces_of_one_course_with_a_gap():
+    made = recipe(
+        schedules=[
+            {"key": CAP, "points": [[20, 200], [30, 300]]},
+            {"key": CAP, "points": [[5, 50], [9, 90]]},
+        ]
+    )
+    steps = (1, 5, 7, 9, 19, 20, 25, 99)
+    caps = [settings_at(made, step).rollout.max_completion_tokens for step in steps]
+    assert caps == [50, 50, 70, 90, 90, 200, 250, 300]
 
 
 def test_weights_that_only_a_schedule_lifts_are_accepted_and_survive_the_resolved_recipe():
