@@ -23,7 +23,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -289,7 +288,7 @@ def trl(load: Workload, problems: Path, steps: int, rows_per_pass: int) -> None:
 
 
 class Worker:
-    """One side in a process of its own, with its peak memory: PSS over its process tree."""
+    """One side in a process of its own, with its peak memory."""
 
     def __init__(self, name: str, arguments: list[str]) -> None:
         self.name = name
@@ -302,9 +301,9 @@ class Worker:
             env=environment,
         )
         self.steps: list[dict[str, float]] = []
-        self.peak = 0
-        threading.Thread(target=self._watch, daemon=True).start()
         self.read()
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # its high water starts anew
+        self.peak = 0
 
     def read(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -319,25 +318,23 @@ class Worker:
         print("step", file=self.process.stdin, flush=True)
         made = self.read()
         self.steps.append(made)
+        self.peak = max(self.peak, self.held())
         return made
+
+    def held(self) -> int:
+        """The most that the process held since it was ready, and what its children hold now.
+
+        Asked after a step: to walk the pages of gigabytes ten times a second, as a watch would,
+        takes most of a core from the steps that are measured.
+        """
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        most = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return int(most.split()[1]) * 1024 + sum(one.memory_full_info().pss for one in children)
 
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
-
-    def _watch(self) -> None:
-        """The most memory that the tree held at any tenth of a second, once it was ready."""
-        parent = psutil.Process(self.process.pid)
-        while self.process.poll() is None:
-            held = 0
-            try:
-                for one in [parent, *parent.children(recursive=True)]:
-                    held += one.memory_full_info().pss
-            except psutil.Error:
-                time.sleep(0.1)
-                continue
-            self.peak = max(self.peak, held)
-            time.sleep(0.1)
 
     def counted(self, key: str) -> list[float]:
         return [one[key] for one in self.steps[WARM_UP:]]

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
@@ -24,6 +25,8 @@ from open_rs.rollout.fit import check_model
 
 LIKE = 0.75  # sequences of a block have at least this share of the tokens of its longest
 BLOCK_KEYS = 16_384  # keys of a block, unless one sequence has more
+FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 TRIED: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # models, and whether they can be packed
 
 
@@ -46,7 +49,26 @@ class Block:
     shape: tuple[int, int]  # R, T
     places: Tensor  # [last - first] of the queries in R x T
     keys: Tensor  # [R * K] in the stream; padding holds any
+    heads: tuple[tuple[int, int], ...]  # R times first and last of the head in the stream
     mask: Tensor | None  # [R, 1, T, K], 0 or minus infinity; None: causal, and K = T
+
+    def laid(self, queries: Tensor) -> Tensor:
+        """Queries, or what goes with them, [last - first, heads, size] as [R, heads, T, size]."""
+        rows, longest = self.shape
+        padded = queries
+        if len(queries) < rows * longest:
+            padded = queries.new_zeros(rows * longest, *queries.shape[1:])
+            padded = padded.index_copy(0, self.places, queries)
+        return padded.unflatten(0, self.shape).transpose(1, 2)
+
+    def laid_keys(self, keys: Tensor) -> Tensor:
+        """Keys or values of the stream [N, heads, size] as [R, heads, K, size]."""
+        rows, _ = self.shape
+        return keys.index_select(0, self.keys).unflatten(0, (rows, -1)).transpose(1, 2)
+
+    def flat(self, found: Tensor) -> Tensor:
+        """What was found for the queries, [R, heads, T, size], as [last - first, heads, size]."""
+        return found.transpose(1, 2).flatten(0, 1).index_select(0, self.places)
 
 
 @dataclass(frozen=True)
@@ -134,6 +156,7 @@ def lay_out(group: list[Piece], dtype: torch.dtype, device: torch.device) -> Blo
         shape=(len(group), len(own)),
         places=filled.flatten().nonzero().squeeze(1).to(device),
         keys=keys.flatten().to(device),
+        heads=tuple((one.head_start, one.head_start + one.head_count) for one in group),
         mask=None if mask is None else mask.to(device),
     )
 
@@ -163,13 +186,15 @@ def attention(
 ) -> tuple[Tensor, None]:
     """transformers' own `sdpa`, but for a stream, whose blocks attend one by one.
 
-    The activations of a block are made again in the backward pass: what is kept is the stream's,
-    however often a prompt's keys were laid out.
+    What a block lays out is laid out again in the backward pass: what is kept is the stream's,
+    however many rows a prompt's keys went to.
     """
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
     scale, dropout = settings["scaling"], settings.get("dropout", 0.0)
     flat = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # [N, heads, size]
+    if query.is_cpu and not dropout:
+        return BlockAttention.apply(*flat, packing.blocks, scale)[None], None
     done = [
         checkpoint(attend, *flat, block, scale, dropout, use_reentrant=False)
         for block in packing.blocks
@@ -181,13 +206,8 @@ def attend(
     query: Tensor, key: Tensor, value: Tensor, block: Block, scale: float, dropout: float
 ) -> Tensor:
     """The attention output [last - first, heads, size] of the queries of one block."""
-    rows, queries = block.shape
-    laid = query.new_zeros(rows * queries, *query.shape[1:])
-    laid = laid.index_copy(0, block.places, query[block.first : block.last])
-    q, k, v = (
-        tensor.unflatten(0, (rows, -1)).transpose(1, 2)
-        for tensor in (laid, key.index_select(0, block.keys), value.index_select(0, block.keys))
-    )
+    q = block.laid(query[block.first : block.last])
+    k, v = block.laid_keys(key), block.laid_keys(value)
     if not q.is_cpu:  # where kernels that take a mask take no shared keys
         k, v = (one.repeat_interleave(q.shape[1] // one.shape[1], 1) for one in (k, v))
     found = scaled_dot_product_attention(
@@ -199,8 +219,63 @@ def attend(
         scale=scale,
         dropout_p=dropout,
         enable_gqa=True,
-    )  # [R, heads, T, size]
-    return found.transpose(1, 2).flatten(0, 1).index_select(0, block.places)
+    )
+    return block.flat(found)
+
+
+class BlockAttention(torch.autograd.Function):
+    """`attend` for all blocks on a CPU, by torch's kernels for both directions: what they need of
+    the forward pass is the output and a number for each query, so nothing is computed twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, blocks: Sequence[Block], scale: float
+    ) -> Tensor:
+        outputs, logsumexps = [], []
+        for block in blocks:
+            found, logsumexp = FORWARD(
+                block.laid(query[block.first : block.last]),
+                block.laid_keys(key),
+                block.laid_keys(value),
+                0.0,
+                block.mask is None,
+                attn_mask=block.mask,
+                scale=scale,
+            )
+            outputs.append(block.flat(found))
+            logsumexps.append(logsumexp)
+        output = torch.cat(outputs)
+        ctx.save_for_backward(query, key, value, output, *logsumexps)
+        ctx.blocks, ctx.scale = blocks, scale
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, output, *logsumexps = ctx.saved_tensors
+        ahead, of_key, of_value = [], torch.empty_like(key), torch.empty_like(value)
+        for block, logsumexp in zip(ctx.blocks, logsumexps, strict=True):
+            own = slice(block.first, block.last)
+            of_query, *of_laid = BACKWARD(
+                block.laid(upstream[own]),
+                block.laid(query[own]),
+                block.laid_keys(key),
+                block.laid_keys(value),
+                block.laid(output[own]),
+                logsumexp,
+                0.0,
+                block.mask is None,
+                attn_mask=block.mask,
+                scale=ctx.scale,
+            )
+            ahead.append(block.flat(of_query))
+            for total, laid in zip((of_key, of_value), of_laid, strict=True):
+                before = laid.shape[2] - block.shape[1]  # keys of heads
+                total[own] = block.flat(laid[:, :, before:])
+                for row, (first, last) in enumerate(block.heads):
+                    total[first:last] += laid[row, :, : last - first].transpose(0, 1)
+        return torch.cat(ahead), of_key, of_value, None, None
 
 
 def can_pack(causal_lm: Any) -> bool:

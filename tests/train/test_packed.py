@@ -8,7 +8,7 @@ from tiny_models import build_model
 from torch.nn.functional import scaled_dot_product_attention
 
 from open_rs.train import packed
-from open_rs.train.packed import attend, can_pack, pack
+from open_rs.train.packed import BlockAttention, attend, can_pack, pack
 
 
 def batch_of(rows):
@@ -72,6 +72,34 @@ def test_every_token_attends_to_what_stands_before_it_in_its_row(rows, block_key
         whole = scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.5, enable_gqa=True)
         expected.append(whole[0].transpose(0, 1)[len(prompt) - 1 :])
     torch.testing.assert_close(found[packing.states], torch.cat(expected), rtol=0, atol=1e-12)
+
+
+def test_the_kernels_called_by_name_do_what_autograd_does_with_sdpa():
+    rows = [
+        ([1, 2, 3], [4] * 9),
+        ([1, 2, 3], [5] * 8),
+        ([6, 7], [8]),
+        ([6, 7], [9] * 7),
+        ([1], [2]),
+    ]
+    packing = pack(*batch_of(rows), torch.float64)
+    assert len(packing.blocks) >= 4 and any(one.mask is None for one in packing.blocks)
+    generator = torch.Generator().manual_seed(0)
+    count = packing.ids.shape[1]
+    made = [
+        torch.randn(count, heads, 4, generator=generator, dtype=torch.float64)
+        for heads in (6, 2, 2)  # three heads of queries for each of keys
+    ]
+    upstream = torch.randn(count, 6, 4, generator=generator, dtype=torch.float64)
+    ours = [one.clone().requires_grad_() for one in made]
+    theirs = [one.clone().requires_grad_() for one in made]
+    found = BlockAttention.apply(*ours, packing.blocks, 0.4)
+    expected = torch.cat([attend(*theirs, block, 0.4, 0.0) for block in packing.blocks])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
+    found.backward(upstream)
+    expected.backward(upstream)
+    for left, right in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(left.grad, right.grad, rtol=0, atol=1e-12)
 
 
 def test_rows_of_like_length_share_a_block_and_others_do_not():
