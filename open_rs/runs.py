@@ -255,8 +255,8 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not valid JSON ({error})") from None
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file that a run appends to; empty where it is missing.
+def log_lines(path: Path) -> list[bytes]:
+    """The lines of a file that a run appends to; none where it is missing.
 
     What follows the last newline was torn by a kill and is left out, as `append_jsonl` cuts it off.
     """
@@ -264,11 +264,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         content = path.read_bytes()
-        lines = (gzip.decompress(content) if path.suffix == ".gz" else content).split(b"\n")[:-1]
+        return (gzip.decompress(content) if path.suffix == ".gz" else content).split(b"\n")[:-1]
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}); restore or remove it") from None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of `log_lines`."""
     rows = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(log_lines(path), start=1):
         try:
             if line:
                 rows.append(json.loads(line))

@@ -149,7 +149,7 @@ def test_missing_recipe_and_missing_run(command):
     status, _, err = command("train", "nowhere.toml")
     assert status == 2 and "recipe nowhere.toml: no such file" in err
     status, _, err = command("report", "nowhere")
-    assert status == 2 and "holds no recipe.json" in err
+    assert status == 2 and "nowhere: no such run folder" in err
     status, _, err = command("train")
     assert status == 2 and "name a recipe" in err
 

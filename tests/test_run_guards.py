@@ -197,7 +197,7 @@ def test_the_traceback_of_a_bug_repeats_no_key():
     code = (
         "import os, sys\nfrom open_rs import cli\nfrom open_rs.commands import shared, report\n"
         "def broken(path): raise RuntimeError('401 for ' + os.environ['WANDB_API_KEY'])\n"
-        "report.existing_run = broken\nsys.argv = ['open-rs', 'report', 'run']\ncli.main()\n"
+        "report.run_at = broken\nsys.argv = ['open-rs', 'report', 'run']\ncli.main()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False,

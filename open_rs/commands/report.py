@@ -1,12 +1,15 @@
 """`open-rs report`: a run's page, the costs of runs, the paper's tables and figures."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from open_rs.commands.shared import Json, existing_run, show, stop
+from open_rs.commands.shared import Json, show, stop
 from open_rs.errors import InputError
+
+if TYPE_CHECKING:
+    from open_rs.runs import RunFolder
 
 
 def report(
@@ -21,7 +24,12 @@ def report(
         typer.Option("--paper", help="the paper's tables and figures, runs beside the authors'"),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="with --paper: the folder to write to")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="the page's file (report.html of the run; comparison.html for several); "
+            "with --paper the folder to write to",
+        ),
     ] = None,
     paper_data: Annotated[
         Path | None,
@@ -35,7 +43,8 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """One self-contained HTML page of a run, finished or not; or costs; or the paper's artefacts.
+    """One self-contained HTML page of a run, finished or not, or of several side by side; or costs;
+    or the paper's artefacts.
 
     With --paper and no run the authors' figures and tables alone are written.
     """
@@ -44,15 +53,42 @@ def report(
         show_paper(paths, out, paper_data, usd_per_hour, costs, as_json)
     elif costs:
         show_costs(paths, out, paper_data, usd_per_hour, as_json)
-    elif out or paper_data or usd_per_hour is not None:
-        raise InputError("--out, --paper-data and --usd-per-hour need --paper or --costs")
-    elif len(paths) != 1:
-        raise InputError("name one run for its page; several go with --costs or --paper")
+    elif paper_data or usd_per_hour is not None:
+        raise InputError("--paper-data and --usd-per-hour need --paper or --costs")
     else:
-        from open_rs.report import build_report
+        show_page(paths, out, as_json)
 
-        path = build_report(existing_run(paths[0]))
-        show({"report": str(path)}, as_json, str(path))
+
+def show_page(paths: list[Path], out: Path | None, as_json: bool) -> None:
+    """Write the page of one run, or of several against the first."""
+    from open_rs.report import build_comparison, build_report
+
+    if not paths:
+        raise InputError("name a run, or several that are to be held against the first")
+    if out is not None and out.is_dir():
+        raise InputError(f"{out}: is a folder; name a file for the page, such as {out}/report.html")
+    runs = [run_at(path) for path in paths]
+    if len(runs) == 1:
+        path = build_report(runs[0], out)
+    else:
+        path = build_comparison(runs, out or Path("comparison.html"))
+    show({"report": str(path)}, as_json, str(path))
+
+
+def run_at(path: Path) -> "RunFolder":
+    """The run at `path`, however little there is of it; a folder of something else is refused."""
+    from open_rs.runs import RunFolder
+
+    run = RunFolder(path)
+    logs = (run.recipe, run.environment, run.metrics, run.events, run.ledger)
+    if not run.path.is_dir():
+        raise InputError(f"{run.path}: no such run folder; name one that open-rs train has made")
+    if any(run.path.iterdir()) and not any(log.exists() for log in logs):
+        raise InputError(
+            f"{run.path}: holds none of {', '.join(log.name for log in logs)}, so it is no run "
+            "folder; name one that open-rs train has made"
+        )
+    return run
 
 
 def show_paper(

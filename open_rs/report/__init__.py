@@ -1,9 +1,10 @@
-"""One self-contained page about a run, from its folder alone. No torch, no network, no server.
+"""One self-contained page about a run, or several, from their folders alone. No torch, no network,
+no server.
 
-`load` reads the folder, `verdict`, `curves`, `samples` and `tables` each make one part of the page,
-`page` puts them together.
+`load` reads the folder; `verdict`, `cautions`, `curves`, `distributions`, `rollouts` and `tables`
+each make parts of the page, `comparison` those of several runs; `page` puts them together.
 """
 
-from open_rs.report.page import build_report
+from open_rs.report.page import build_comparison, build_report
 
-__all__ = ["build_report"]
+__all__ = ["build_comparison", "build_report"]

@@ -1,5 +1,6 @@
 """Which figures of metrics.jsonl are drawn, in which chart, and what is marked on them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,22 +171,54 @@ def curves(data: RunData) -> Row:
         if not lines:
             absent.append({"title": chart.title, "why": _why_absent(chart, data)})
             continue
-        charts.append(
-            {
-                "id": chart.id,
-                "title": chart.title,
-                "note": chart.note,
-                "unit": chart.unit,
-                "zero": chart.zero,
-                "stacked": chart.stacked,
-                "smooth": smoothing_window(len(lines[0]["steps"])) if chart.smooth else 1,
-                "lines": lines,
-                "references": [
-                    {"label": label, "value": value} for label, value in _references(chart, data)
-                ],
-            }
-        )
+        references = [{"label": label, "value": value} for label, value in _references(chart, data)]
+        charts.append(_drawn(chart, lines) | {"references": references})
     return {"charts": charts, "absent": absent, "events": marks(data), "last_step": data.last_step}
+
+
+def overlaid(runs: Sequence[RunData], names: Sequence[str]) -> Row:
+    """The charts of several runs, a line per run: a chart of several lines becomes one for each."""
+    made: list[Row] = []
+    for chart in CHARTS:
+        keys = dict.fromkeys(line for data in runs for line in _lines(chart, data))
+        for line in keys:
+            series = [
+                _series(data.metrics, line) | {"label": name, "run": place}
+                for place, (data, name) in enumerate(zip(runs, names, strict=True))
+            ]
+            series = [one for one in series if one["steps"]]
+            if series:
+                several = len(keys) > 1
+                made.append(
+                    _drawn(chart, series)
+                    | {
+                        "id": f"{chart.id}-{line.key.replace('/', '-')}" if several else chart.id,
+                        "title": f"{chart.title}: {line.label}" if several else chart.title,
+                        "stacked": False,
+                    }
+                )
+    marked = [
+        mark | {"run": place, "label": f"{name}: {mark['label']}"}
+        for place, (data, name) in enumerate(zip(runs, names, strict=True))
+        for mark in marks(data)
+    ]
+    last = max((data.last_step for data in runs), default=0)
+    return {"charts": made, "absent": [], "events": marked, "last_step": last}
+
+
+def _drawn(chart: Chart, lines: list[Row]) -> Row:
+    """A chart as JSON for the page."""
+    return {
+        "id": chart.id,
+        "title": chart.title,
+        "note": chart.note,
+        "unit": chart.unit,
+        "zero": chart.zero,
+        "stacked": chart.stacked,
+        "smooth": smoothing_window(len(lines[0]["steps"])) if chart.smooth else 1,
+        "lines": lines,
+        "references": [],
+    }
 
 
 def _why_absent(chart: Chart, data: RunData) -> str:

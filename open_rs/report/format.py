@@ -6,10 +6,14 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def cut(text: str, limit: int) -> str:
-    """The first `limit` characters, with a note of how many were left out."""
+    """`limit` characters of a text, three quarters from its beginning and the rest from its end,
+    where answers stand, with a note of how many were left out between them.
+    """
     if len(text) <= limit:
         return text
-    return f"{text[:limit]} … [{len(text) - limit:,} more characters left out]"
+    head = limit * 3 // 4
+    tail = limit - head
+    return f"{text[:head]} … [{len(text) - limit:,} characters left out] … {text[-tail:]}"
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:

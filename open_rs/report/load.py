@@ -78,9 +78,13 @@ class RunData:
         try:
             return reader(path)
         except DAMAGE as error:
-            reason = visible(str(error)).removeprefix(f"{path}").lstrip(",: ")
-            self.damaged.append(f"{self._name(path)}: {reason or type(error).__name__}")
+            self.damage(path, error)
             return instead
+
+    def damage(self, path: Path, why: Exception | str) -> None:
+        """Note that a file of the run, or part of it, cannot be read."""
+        reason = visible(str(why)).removeprefix(visible(str(path))).lstrip(",: ")
+        self.damaged.append(f"{self._name(path)}: {reason or type(why).__name__}")
 
     def _name(self, path: Path) -> str:
         return visible(str(path.relative_to(self.run.path)))

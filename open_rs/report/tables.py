@@ -1,12 +1,12 @@
 """Curation, cost, environment and recipe as rows of text."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
 from open_rs.recipe import Recipe
+from open_rs.report.costs import run_cost
 from open_rs.report.format import count, dollars, duration, percent, setting, size
 from open_rs.report.load import Row, RunData
 
@@ -46,39 +46,33 @@ def ledger(data: RunData) -> Row | None:
 
     The plan's forecast stands beside the seconds where there was a plan.
     """
-    if not data.ledger:
+    cost = run_cost(data)
+    if cost is None:
         return None
-    seconds: dict[str, float] = defaultdict(float)
-    tokens: dict[str, int] = defaultdict(int)
-    usd: dict[str, float] = defaultdict(float)
-    for row in data.ledger:
-        seconds[row["phase"]] += row.get("seconds") or 0
-        tokens[row["phase"]] += row.get("tokens") or 0
-        usd[row["phase"]] += row.get("usd") or 0
-    total = sum(seconds.values())
-    planned = data.plan.get("seconds") or {}
-    priced = any(row.get("usd") is not None for row in data.ledger)
+    total, planned = cost.total, data.plan.get("seconds") or {}
     rows = [
         {
-            "phase": phase,
-            "seconds": duration(spent),
-            "share": percent(spent / total if total else 0),
-            "width": round(100 * spent / total, 2) if total else 0,
-            "planned": duration(planned.get(phase)),
-            "tokens": count(tokens[phase]) if tokens[phase] else "–",
-            "rate": count(tokens[phase] / spent) if tokens[phase] and spent else "–",
-            "usd": dollars(usd[phase]) if priced else "–",
+            "phase": one.phase,
+            "seconds": duration(one.seconds),
+            "share": percent(one.seconds / total.seconds if total.seconds else 0),
+            "width": round(100 * one.seconds / total.seconds, 2) if total.seconds else 0,
+            "planned": duration(planned.get(one.phase)),
+            "tokens": count(one.tokens) if one.tokens else "–",
+            "rate": count(one.tokens / one.seconds) if one.tokens and one.seconds else "–",
+            "usd": dollars(one.usd),
         }
-        for phase, spent in seconds.items()
+        for one in cost.phases
     ]
+    priced = any(one.usd is not None for one in cost.phases)
     return {
         "rows": rows,
         "priced": priced,
+        "price": cost.rate.source if priced and cost.rate.usd_per_hour is not None else "",
         "planned": bool(planned),
-        "total": duration(total),
+        "total": duration(total.seconds),
         "planned_total": duration(planned.get("total")),
-        "tokens": count(sum(tokens.values())),
-        "usd": dollars(sum(usd.values())) if priced else "–",
+        "tokens": count(total.tokens),
+        "usd": dollars(total.usd),
     }
 
 
@@ -172,6 +166,11 @@ def recipe(data: RunData) -> Row | None:
     kinds = {row["key"] for row in rows if row["key"].endswith(".type")}  # "type" is a default
     changed = [row for row in rows if row["key"] in stated or row["key"] in kinds]
     return {"rows": rows, "changed": changed}
+
+
+def settings(held: Row) -> dict[str, str]:
+    """A recipe as (dotted key, value in a recipe's notation)."""
+    return {key: setting(value) for key, value in flat(held) if key}
 
 
 def events(data: RunData) -> list[Row]:

@@ -236,8 +236,8 @@ def test_where_nothing_can_be_written(command: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ((), "name one run for its page; several go with --costs or --paper"),
-        (("--out", "x"), "--out, --paper-data and --usd-per-hour need --paper or --costs"),
+        ((), "name a run, or several that are to be held against the first"),
+        (("--paper-data", "x"), "--paper-data and --usd-per-hour need --paper or --costs"),
         (("--costs",), "--costs: name the runs"),
         (("--costs", "x", "--out", "y"), "--out: --costs prints to the terminal; --paper writes"),
         (("--paper",), "--paper: name the folder to write to by --out"),

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from synthetic_run import make_recipe, make_run
@@ -70,6 +71,7 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.data: dict[str, str] = {}  # of script elements, by id
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.scripts: list[str] = []
         self.text = ""
@@ -83,7 +85,13 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.elements[-1:] and self.elements[-1][0] == "script" and not self.scripts[-1]:
             self.scripts[-1] = data
+            self.data[self.elements[-1][1].get("id") or ""] = data
         self.text += data
+
+
+def unpacked(text: str) -> Any:
+    """What the page's script reads."""
+    return json.loads(gzip.decompress(base64.b64decode(text)))
 
 
 def page_of(run: RunFolder) -> str:
@@ -113,10 +121,11 @@ def test_text_of_the_model_stays_text(tmp_path: Path) -> None:
     run.recipe.write_text(json.dumps(recipe), encoding="utf-8")
     html = page_of(run)
     page = Page(html)
-    assert len(page.scripts) == 3  # two of data, one of ours
+    # curves, distributions, the index of rollouts, a text per step, and the one that runs
+    assert len(page.scripts) == 3 + 2 + 1
     assert not [attributes for tag, attributes in page.elements if tag == "img"]
     assert "{{ 7" in html and "\x1b" not in html and "\u202e" not in html and "\x00" not in html
-    text = json.loads(page.scripts[1])["steps"][0]["groups"][0]["rollouts"][0]["text"]
+    text = unpacked(page.data["texts-0-1"])[0]["rollouts"][0]["text"]
     assert text.startswith("</script><script>window.hacked = 1</script>")
     assert "␛[2J" in text and "<U+202E>gnp.exe<U+202C>" in text
 
@@ -127,7 +136,7 @@ def test_no_text_of_any_file_becomes_markup(tmp_path: Path) -> None:
     page = Page(html)
     assert html.count("window.hacked = 1") > 20  # it is all there, as text
     assert {tag for tag, _ in page.elements} <= {tag for tag, _ in clean.elements}
-    assert len(page.scripts) == 3 and page.scripts[-1] == clean.scripts[-1]
+    assert len(page.scripts) == len(clean.scripts) and page.scripts[-1] == clean.scripts[-1]
     for tag, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
         assert (attributes.get("href") or "#")[0] == "#" or attributes["href"] == "data:,"
@@ -195,9 +204,9 @@ def of_another_schema(run: RunFolder) -> None:
     [
         (
             nothing_yet,
-            ["no training step recorded", "No curves", "No recipe", "No ledger", "No samples"],
+            ["no training step recorded", "No curves", "No recipe", "No ledger", "No rollouts"],
         ),
-        (recipe_only, ["No verdict", "No curves", "No samples", "accuracy + 0.5 × format"]),
+        (recipe_only, ["No verdict", "No curves", "No rollouts", "accuracy + 0.5 × format"]),
         (one_step, ["step 1 of 10, no end recorded", "No verdict", "190 problems kept"]),
         (not_curated, ["No curation in this run", "Improved"]),
         (not_evaluated, ["The test set has not been scored", "190 problems kept"]),
@@ -206,7 +215,7 @@ def of_another_schema(run: RunFolder) -> None:
             [
                 "step 9 of 10, no end recorded",
                 "rollouts/000010.jsonl.gz:",
-                "9 of 10 steps are here",
+                "288 rollouts of 9 steps are listed",
             ],
         ),
         (
@@ -222,10 +231,10 @@ def of_another_schema(run: RunFolder) -> None:
         (
             of_another_schema,
             [
-                "verdict: its files are not as expected (KeyError: 'difference')",
+                "verdict: its files are not as expected (KeyError: 'scores')",
                 "curation: its files are not as expected",
                 "facts: its files are not as expected",
-                "10 steps are here",
+                "320 rollouts of 10 steps are listed",
             ],
         ),
     ],

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 from synthetic_run import make_recipe, make_run
 
-from open_rs.report import samples as room
 from open_rs.report import tables
+from open_rs.report.cautions import cautions
 from open_rs.report.curves import curves, smoothing_window
 from open_rs.report.load import RunData, load_run, merged
-from open_rs.report.samples import evenly, grouped, rule, samples, within
-from open_rs.report.verdict import cautions, facts, flips, method, status, verdict
+from open_rs.report.verdict import facts, flips, method, pass_rates, status, verdict
 from open_rs.runs import RunFolder, write_jsonl
 
 
@@ -55,11 +54,12 @@ def test_flips_count_problems_by_the_change_of_their_pass_rate(tmp_path: Path) -
     write_jsonl(run.evaluation("test-0") / "records.jsonl", before)
     write_jsonl(run.evaluation("test-9") / "records.jsonl", after)
     # a: 1/2 -> 1 rose; b: 0/1 -> 0/2 stayed (undecided counts neither way); c: 1 -> 0/1 fell
-    made = flips(RunData(run), "test-0", "test-9")
+    old, new = (pass_rates(RunData(run), name) for name in ("test-0", "test-9"))
+    made = flips(old, new)
     assert made is not None
     assert (made["rose"], made["same"], made["fell"]) == ("1", "1", "1")
     assert made["shares"] == [33.33, 33.33, 33.33]
-    assert flips(RunData(run), "test-0", "test-5") is None
+    assert flips(old, pass_rates(RunData(run), "test-5")) is None
 
 
 def test_unequal_harness_is_named(full: RunData) -> None:
@@ -149,53 +149,6 @@ def test_a_validation_score_on_its_own_line_joins_its_step() -> None:
 
 def test_smoothing_window_is_a_twentieth_of_the_run() -> None:
     assert [smoothing_window(count) for count in (1, 19, 20, 60, 500)] == [1, 1, 1, 3, 25]
-
-
-def test_evenly_keeps_both_ends() -> None:
-    paths = [Path(str(index)) for index in range(10)]
-    # 9 / 3 = 3 apart
-    assert [path.name for path in evenly(paths, 4)] == ["0", "3", "6", "9"]
-    assert evenly(paths, 10) == paths and evenly([], 4) == []
-
-
-def test_grouped_splits_by_problem_and_by_repetition() -> None:
-    rows = [
-        {"problem_id": "a", "sample": 0, "completion": "x", "completion_ids": [1, 2, 3]},
-        {"problem_id": "a", "sample": 1},
-        {"problem_id": "b", "sample": 0},
-        {"problem_id": "b", "sample": 0},  # drawn twice in one step
-    ]
-    groups = grouped(rows)
-    assert [(group["id"], len(group["rollouts"])) for group in groups] == [
-        ("a", 2),
-        ("b", 1),
-        ("b", 1),
-    ]
-    assert groups[0]["rollouts"][0]["tokens"] == 3  # tokens, not characters
-    assert groups[0]["rollouts"][1]["tokens"] is None
-
-
-def test_within_keeps_one_group_at_least() -> None:
-    groups = [{"problem": "x" * 10, "prompt": "", "rollouts": [{"text": "y" * 10}]}] * 3
-    # 20 characters a group
-    assert [len(within(groups, limit)) for limit in (1, 20, 39, 40, 60)] == [1, 1, 1, 2, 3]
-
-
-def test_samples_over_the_size_are_left_out_and_it_says_so(
-    full: RunData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    everything = samples(full)
-    assert everything is not None
-    assert [step["step"] for step in everything["steps"]][:3] == [1, 4, 6]  # 59 / 23 = 2.565 apart
-    assert everything["steps"][-1]["step"] == 60
-    assert everything["rule"].startswith(rule(24, 60, 96, 96))
-    monkeypatch.setattr(room, "MAX_STEPS", 3)
-    monkeypatch.setattr(room, "MAX_CHARACTERS", 3)
-    monkeypatch.setattr(room, "MAX_TEXT", 5)
-    few = samples(full)
-    assert few is not None
-    assert "3 of 60 steps are here" in few["rule"] and "with 3 of their 12 groups" in few["rule"]
-    assert few["steps"][0]["groups"][0]["problem"].startswith("Compu … [")
 
 
 def test_ledger_sums_by_phase_and_stands_beside_the_plan(tmp_path: Path) -> None:

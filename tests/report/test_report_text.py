@@ -25,7 +25,8 @@ def test_presentable_enters_everything_and_drops_numbers_that_are_not_finite() -
 
 def test_cut_says_how_much_is_gone() -> None:
     assert cut("abcdef", 6) == "abcdef"
-    assert cut("abcdefghij", 4) == "abcd … [6 more characters left out]"
+    # 3 of 4 characters from the beginning, 1 from the end; 10 - 4 = 6 between them
+    assert cut("abcdefghij", 4) == "abc … [6 characters left out] … j"
 
 
 def test_numbers() -> None:
