@@ -32,6 +32,7 @@ import psutil
 
 WARM_UP = 1  # steps of each side that are not counted
 MICRO_BATCH = 8  # rows of a pass of TRL's second setting
+MICRO_BATCH_TOKENS = 2048  # of a pass of ours
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,12 @@ def ours(load: Workload, problems: Path, steps: int) -> None:
                 "max_slots": 128,
             },
             "rewards": rewards,
-            "train": {"num_steps": steps, "save_every": steps, "learning_rate": 1e-6},
+            "train": {
+                "num_steps": steps,
+                "save_every": steps,
+                "learning_rate": 1e-6,
+                "micro_batch_tokens": MICRO_BATCH_TOKENS,
+            },
         }
     )
     if load.forced:

@@ -202,7 +202,8 @@ def by_length(places: Sequence[int], spans: Sequence[Span], budget: int) -> Iter
 
 def by_prompt(places: Sequence[int], spans: Sequence[Span], budget: int) -> Iterator[list[int]]:
     """Groups of `places`, each within the budget or one row, where a prompt's head counts once in a
-    group; prompts by their longest row, and their rows, longest first.
+    group; prompts by their longest row, and their rows, longest first. The rows of a prompt are
+    parted only where the budget does not hold them all.
     """
     of_prompt: dict[Hashable, list[int]] = {}
     for place in sorted(places, key=lambda i: (-spans[i].length, i)):
@@ -211,6 +212,10 @@ def by_prompt(places: Sequence[int], spans: Sequence[Span], budget: int) -> Iter
     tokens = 0
     for members in of_prompt.values():
         head = spans[members[0]].head
+        whole = head + sum(spans[place].completion for place in members)
+        if group and tokens + whole > budget >= whole:
+            yield group
+            group, tokens = [], 0
         for place in members:
             more = spans[place].completion
             if group and tokens + head + more > budget:

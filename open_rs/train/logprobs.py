@@ -103,7 +103,8 @@ def learn_logprobs(
         gradient[part] = states.grad
         made.append((logprobs.detach(), entropy))
         del logprobs, loss, states  # and with them the chunk's logits
-    hidden.backward(gradient)
+    if hidden.requires_grad:  # not where the head alone is trained
+        hidden.backward(gradient)
     return joined(made, predicts)
 
 

@@ -90,8 +90,9 @@ def test_batches_of_whole_prompts_by_hand():
     rows = [Span(*one) for one in (("A", 3, 2), ("B", 2, 7), ("A", 3, 5), ("B", 2, 1), ("A", 3, 1))]
     # B holds the longest row: 2 + 7 + 1 = 10, then A: 3 + 5 + 2 + 1 = 11
     assert list(by_prompt(range(5), rows, 21)) == [[1, 3, 2, 0, 4]]
-    # 20: the last completion of A begins a batch, in which its prompt counts again
-    assert list(by_prompt(range(5), rows, 20)) == [[1, 3, 2, 0], [4]]
+    # 20 hold each of them whole, and not both
+    assert list(by_prompt(range(5), rows, 20)) == [[1, 3], [2, 0, 4]]
+    # 10 do not hold A, whose prompt then counts in each batch: 3 + 5 + 2, 3 + 1
     assert list(by_prompt(range(5), rows, 10)) == [[1, 3], [2, 0], [4]]
     assert list(by_prompt(range(5), rows, 1)) == [[1], [3], [2], [0], [4]]
 

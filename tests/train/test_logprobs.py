@@ -327,6 +327,17 @@ def test_learning_chunk_by_chunk_is_a_backward_pass_over_all(kind, chunk_tokens)
         torch.testing.assert_close(left.grad, right.grad, rtol=tolerance, atol=tolerance)
 
 
+def test_a_head_that_is_trained_alone_learns():
+    model = model_of("qwen2")
+    model.model.requires_grad_(False)
+    learn_logprobs(
+        model, *ragged_batch(), lambda logprobs, *_: logprobs.sum(), temperature=1.0,
+        autocast=nullcontext(),
+    )  # fmt: skip
+    trained = {name for name, one in model.named_parameters() if one.grad is not None}
+    assert trained == {"lm_head.weight"}
+
+
 def test_while_learning_there_are_the_logits_of_one_chunk_and_no_chunk_is_made_twice():
     model, made = model_of("qwen2"), []
     model.lm_head.register_forward_hook(lambda module, args, out: made.append(weakref.ref(out)))
