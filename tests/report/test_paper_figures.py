@@ -19,7 +19,14 @@ from synthetic_run import CAP, make_run
 
 from open_rs.report.paper.draw import canvas_of, draw, legend_columns, our_settings
 from open_rs.report.paper.facts import BASE, Facts, load_facts, score_of
-from open_rs.report.paper.figures import costs_of, figure_1, figure_2, mean_over_seeds, next_seed
+from open_rs.report.paper.figures import (
+    costs_of,
+    dollar_ticks,
+    figure_1,
+    figure_2,
+    mean_over_seeds,
+    next_seed,
+)
 from open_rs.report.paper.ours import OurRun, open_run
 from open_rs.report.paper.own_figures import own_curves, own_figure_2, trailing_mean
 from open_rs.report.paper.plot import Figure, Panel, Point, Series, figure_csv
@@ -75,9 +82,7 @@ def test_figure_1_has_the_interval_of_one_sample_a_problem(facts: Facts) -> None
     assert (best.low, best.high) == pytest.approx((100 * ends.low, 100 * ends.high), abs=0.1)
     (others,) = [one for one in left.series if one.role == "others" and one.style == "marks"]
     assert all(point.low is None for point in others.points)
-    assert "46.7 (experiment 3, step 50) is the best of 21 checkpoints" in " ".join(
-        figure_1(facts, []).caption
-    )
+    assert "Open-RS3's 46.7 is the best of 21 checkpoints" in " ".join(figure_1(facts, []).caption)
 
 
 def test_figure_2_is_every_checkpoint_of_the_csv_with_its_band(
@@ -131,6 +136,9 @@ def test_spread_over_seeds_by_hand(facts: Facts) -> None:
     assert base is not None and (base.mean, base.std, base.seeds) == (0.715, 0.039, 10)
     # t(9, .975) = 2.26216; 2.26216 x .039 x sqrt(1.1) = .09253; / sqrt(10): .02790
     assert next_seed(base) == pytest.approx((0.715 - 0.09253, 0.715 + 0.09253), abs=1e-5)
+    low, high = next_seed(base)
+    amc = [one.score.mean for one in facts.checkpoints if one.score.benchmark == "amc23"]
+    assert len(amc) == 21 and sum(low <= one <= high for one in amc) == 17 and max(amc) <= high
     assert mean_over_seeds(base) == pytest.approx((0.715 - 0.02790, 0.715 + 0.02790), abs=1e-5)
 
 
@@ -168,6 +176,17 @@ def test_curves_of_a_run(run: OurRun, tmp_path: Path) -> None:
     (fifth,) = own_curves(with_kl_and_cosine(tmp_path))
     assert fifth.name == "figure5_cosine"
     assert [point.y for point in fifth.panels[0].series[0].points][-1] == 0.08
+
+
+def test_ticks_of_costs() -> None:
+    assert dollar_ticks([42, None, 3629]) == (
+        *((10, "$10"), (100, "$100"), (1000, "$1,000"), (10000, "$10,000")),
+    )
+    # 0.0003 to 3,629: nine decades, every other one
+    assert [text for _, text in dollar_ticks([0.0003, 3629])] == [
+        *("$0.0001", "$0.01", "$1", "$100", "$10,000")
+    ]
+    assert dollar_ticks([None]) == ()
 
 
 def test_trailing_mean() -> None:

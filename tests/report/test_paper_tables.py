@@ -116,6 +116,14 @@ def test_table_1_has_intervals_where_k_is_known_and_who_measured(facts: Facts) -
     assert rows["o1-preview"]["harness"].text == "quotation of OpenAI 2024"
 
 
+def test_table_1_names_what_was_chosen_on_the_test_set(facts: Facts) -> None:
+    note = table_1(facts, []).notes[-1]
+    # 5 + 8 + 8 checkpoints have AIME24 and AMC23; the three released ones alone OlympiadBench.
+    assert "Open-RS2 on AMC23 (of 21)" in note and "Open-RS3 on AIME24 (of 21)" in note
+    assert "Open-RS1 on AMC23 (of 5)" in note and "Open-RS1 on AIME24" not in note
+    assert "Open-RS1 on OlympiadBench (of 3)" in note and "DeepScaleR" not in note
+
+
 def test_tables_2_and_3_equal_the_csv_cell_by_cell(facts: Facts, published: Path) -> None:
     with (published / "table2_3_costs.csv").open(newline="") as file:
         wanted = {row["model"]: row for row in csv.DictReader(file)}

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from open_rs.errors import InputError
-from open_rs.evaluate.tables import Published, plain, read_csv, read_published, with_facts
+from open_rs.evaluate.tables import (
+    Published,
+    plain,
+    read_csv,
+    read_published,
+    with_checkpoints,
+    with_facts,
+)
 
 T = TypeVar("T")
 Row = dict[str, str]
@@ -39,7 +46,7 @@ class Facts:
 
     Attributes:
         table1: rows of Table 1, in its order.
-        scores: its cells, with who measured them.
+        scores: its cells, with who measured them and of how many checkpoints they are the best.
         samples: of each problem, by the plain name of the model, where that is known.
         costs: rows of Tables 2 and 3.
         checkpoints: of experiments 1 to 3, a repeated run once.
@@ -93,6 +100,8 @@ def load_facts(folder: Path | None = None) -> Facts:
         facts.samples = part(str(told), samples_told) or {}
     facts.costs = part("table2_3_costs.csv", cost_rows) or []
     facts.checkpoints, facts.eval_seconds = part("open_rs_checkpoints.csv", checkpoints) or ([], 0)
+    if facts.checkpoints:
+        facts.scores = with_checkpoints(facts.scores, facts.folder / "open_rs_checkpoints.csv")
     facts.remeasured = part("sober_reasoning_scores.csv", remeasured) or []
     return facts
 
@@ -100,7 +109,14 @@ def load_facts(folder: Path | None = None) -> Facts:
 def table1(path: Path) -> tuple[list[Row], list[Published]]:
     rows = [row for _, row in read_csv(path)]
     need_columns(path, rows, ("model", "size", *BENCHMARKS))
+    for row in rows:
+        parameters(row["size"], f"{path}, {row['model']}, size")
     return rows, read_published(path)
+
+
+def parameters(size: str, where: str = "size") -> float | None:
+    """Billions of parameters of a text such as 1.5B; None where it is blank."""
+    return number(size.strip().removesuffix("B"), where)
 
 
 def samples_told(path: Path) -> dict[str, int]:

@@ -1,21 +1,58 @@
 """Figures 1 and 2: the authors' scores, with the intervals that they lacked."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 from scipy.special import stdtrit
 
 from open_rs.evaluate.tables import Published, plain
-from open_rs.report.paper.facts import BASE, Checkpoint, Facts, number, score_of
+from open_rs.report.paper.facts import BASE, Checkpoint, Facts, number, parameters, score_of
 from open_rs.report.paper.ours import OurRun, OurScore
 from open_rs.report.paper.plot import Figure, Panel, Point, Series, percent
 from open_rs.report.paper.tables import TITLES, single_pass, size_text
 
 
 def figure_1(facts: Facts, runs: Sequence[OurRun]) -> Figure:
+    drawn = [run for run in runs if last_score(run, "aime24") is not None]
     by_size = {row["model"]: parameters(row["size"]) for row in facts.table1}
     by_cost = costs_of(facts)
-    drawn = [run for run in runs if last_score(run, "aime24") is not None]
-    caption = [
+    sizes = {run.label: (run.parameters or 0) / 1e9 for run in drawn}
+    spent = {
+        run.label: run.cost.total.usd
+        for run in drawn
+        if run.cost and run.cost.total.usd is not None
+    }
+    unsized = [row["model"] for row in facts.table1 if not row["size"] and row["aime24"]]
+    left = [*scatter(facts, by_size), *levels(facts, unsized), *own_marks(drawn, sizes)]
+    right = [*scatter(facts, by_cost), *own_marks(drawn, spent)]
+    y_label = "AIME24 pass@1, %"
+    panels = [
+        Panel(
+            "against model size",
+            "parameters, log scale",
+            y_label,
+            left,
+            log_x=True,
+            ticks=size_ticks([*by_size.values(), *sizes.values()]),
+            empty="" if left else "no size with a score on AIME24",
+        ),
+        Panel(
+            "against training cost",
+            "cost of training in dollars, log scale",
+            y_label,
+            right,
+            log_x=True,
+            ticks=dollar_ticks([*by_cost.values(), *spent.values()]),
+            empty="" if right else "no cost with a score on AIME24",
+        ),
+    ]
+    caption = [*caption_1(facts, unsized), *own_caption_1(runs, spent)]
+    title = "AIME24 pass@1 against size and cost"
+    return Figure("figure1", title, panels, 2, caption, share_y=all(one.series for one in panels))
+
+
+def caption_1(facts: Facts, unsized: Sequence[str]) -> list[str]:
+    lines = [
         "Figure 1 (arXiv 2503.16219): AIME24 pass@1 against model size and training cost.",
         "Source: Tables 1 to 3. Bars: 95 % Wilson interval of one sample of each of 30 problems, "
         "for the authors' own models; the other scores are quoted from several papers, and how "
@@ -25,63 +62,43 @@ def figure_1(facts: Facts, runs: Sequence[OurRun]) -> Figure:
     ]
     again = [one for one in facts.remeasured if one.benchmark == "aime24"]
     if again:
-        caption.append(
+        told = ", ".join(f"{one.model} {100 * one.mean:.1f}" for one in again)
+        lines.append(
             "Diamonds: the same models under one protocol, mean over seeds with its 95 % interval "
-            "(Sober-Reasoning leaderboard): "
-            + ", ".join(f"{one.model} {100 * one.mean:.1f}" for one in again)
-            + "."
+            f"(Sober-Reasoning leaderboard): {told}."
         )
-    caption += [
-        f"{run.label}: no score on aime24, so it is not drawn" for run in runs if run not in drawn
-    ]
-    unsized = [row["model"] for row in facts.table1 if not row["size"] and row["aime24"]]
     if unsized:
-        caption.append(f"Size not published, so a line: {', '.join(unsized)}.")
-    sizes = {run.label: (run.parameters or 0) / 1e9 for run in drawn}
-    spent = {
-        run.label: run.cost.total.usd
-        for run in drawn
-        if run.cost and run.cost.total.usd is not None
-    }
-    caption += [
-        f"{run.label}: its hours have no price, so it is in the left panel only"
-        for run in drawn
-        if run.label not in spent
-    ]
-    left = Panel(
-        "against model size",
-        "parameters, log scale",
-        "AIME24 pass@1, %",
-        [*scatter(facts, by_size), *levels(facts, unsized), *own_marks(drawn, sizes)],
-        log_x=True,
-        ticks=size_ticks([*by_size.values(), *sizes.values()]),
-    )
-    right = Panel(
-        "against training cost",
-        "cost of training in dollars, log scale",
-        "AIME24 pass@1, %",
-        [*scatter(facts, by_cost), *own_marks(drawn, spent)],
-        log_x=True,
-        ticks=tuple((value, f"${value:,}") for value in (10, 100, 1000, 10000)),
-    )
-    return Figure("figure1", "AIME24 pass@1 against size and cost", [left, right], 2, caption, True)
+        lines.append(f"Size not published, so a line: {', '.join(unsized)}.")
+    return lines
+
+
+def own_caption_1(runs: Sequence[OurRun], spent: Mapping[str, float]) -> list[str]:
+    """What of the runs is drawn, and what is not and why."""
+    lines = []
+    for run in runs:
+        one = last_score(run, "aime24")
+        if one is None:
+            lines.append(f"{run.label}: no score on aime24, so it is not drawn.")
+            continue
+        lines.append(
+            f"{run.label}: step {one.step}, n = {one.n} problems, k = {one.k} samples each, "
+            f"interval over problems; {one.harness}."
+        )
+        if not run.parameters:
+            lines.append(f"{run.label}: holds no whole model, so it is not in the left panel.")
+        if run.label not in spent:
+            lines.append(f"{run.label}: its hours have no price, so it is not in the right panel.")
+    return lines
 
 
 def best_of(facts: Facts) -> list[str]:
-    """A sentence on the highest AIME24 score of the authors' checkpoints."""
-    scores = [one for one in facts.checkpoints if one.score.benchmark == "aime24"]
-    if not scores:
-        return []
-    best = max(scores, key=lambda one: one.score.mean)
+    """A sentence for each AIME24 score that is the best of several checkpoints."""
     return [
-        f"{100 * best.score.mean:.1f} (experiment {best.experiment}, step {best.step}) is the best "
-        f"of {len(scores)} checkpoints that were scored on these {best.score.problems} problems."
+        f"{one.model}'s {100 * one.mean:.1f} is the best of {one.best_of} checkpoints that were "
+        f"scored on these {one.problems} problems."
+        for one in facts.scores
+        if one.benchmark == "aime24" and one.best_of > 1
     ]
-
-
-def parameters(size: str) -> float | None:
-    """Billions of parameters of a text such as 1.5B; None where it is blank."""
-    return number(size.strip().removesuffix("B"), f"table1.csv, size {size!r}")
 
 
 def costs_of(facts: Facts) -> dict[str, float | None]:
@@ -157,6 +174,16 @@ def last_score(run: OurRun, held: str) -> OurScore | None:
 
 def size_ticks(sizes: Sequence[float | None]) -> tuple[tuple[float, str], ...]:
     return tuple((size, size_text(round(size * 1e9))) for size in sorted({s for s in sizes if s}))
+
+
+def dollar_ticks(costs: Sequence[float | None]) -> tuple[tuple[float, str], ...]:
+    """Powers of ten around the costs, at most seven."""
+    held = [math.log10(cost) for cost in costs if cost]
+    if not held:
+        return ()
+    first, last = math.floor(min(held)), math.ceil(max(held))
+    decades = range(first, last + 1, -(-(last - first + 1) // 7))
+    return tuple((10.0**one, f"${10.0**one:,g}") for one in decades)
 
 
 def mean_over_seeds(one: Published) -> tuple[float, float]:

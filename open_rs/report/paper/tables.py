@@ -82,6 +82,16 @@ def table_1(facts: Facts, runs: Sequence[OurRun]) -> Table:
         "average: of the five figures as they are printed here; none is set in bold, since a "
         "highest figure is no verdict",
     ]
+    chosen = [
+        f"{one.model} on {TITLES[one.benchmark]} (of {one.best_of})"
+        for one in facts.scores
+        if one.best_of > 1 and facts.samples.get(plain(one.model)) == 1
+    ]
+    if chosen:
+        notes.append(
+            "the best of the checkpoints that were scored on these very problems, so on average "
+            f"more than the model would score again: {', '.join(chosen)}"
+        )
     for run in runs:
         rows += own_rows(run)
         notes += comparison_notes(run)
