@@ -14,7 +14,7 @@ from open_rs.train.logprobs import unwrap
 from open_rs.train.packed import can_pack
 from open_rs.train.settings import largest_cap, uses_kl
 from open_rs.train.setup import Training
-from open_rs.train.update import learn_from, release_memory
+from open_rs.train.update import learn_from, ran_out_of_memory, release_memory
 
 
 def rehearse(training: Training) -> None:
@@ -75,7 +75,9 @@ def fits(training: Training, batch: MicroBatch) -> bool:
     """Whether memory suffices for a micro-batch."""
     try:
         try_out(training, batch)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
         release_memory(training.policy)
         return False
     return True

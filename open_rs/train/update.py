@@ -49,7 +49,9 @@ def update(
                 poll()
                 fresh.append(learn_from(policy, batch, sums, *settings))
             break
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
             place = len(fresh)
             fresh.clear()
             if len(batches[place].rows) == 1:
@@ -130,6 +132,11 @@ def add_loss(
     for name, value in parts.items():
         sums[name] += value.item()
     return loss
+
+
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the machine itself, had no memory left to give."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def release_memory(policy: nn.Module) -> None:

@@ -55,6 +55,23 @@ def test_a_split_step_is_the_step_of_whole_batches(monkeypatch, first, late):
     assert again.keys() <= expected.keys()
 
 
+def test_a_machine_without_memory_is_known_by_what_torch_says():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert update.ran_out_of_memory(caught.value)
+    assert update.ran_out_of_memory(torch.OutOfMemoryError("CUDA"))
+    assert not update.ran_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_other_errors_of_a_pass_are_raised_as_they_are(monkeypatch):
+    def learn_from(*_):
+        raise RuntimeError("mat1 and mat2")
+
+    monkeypatch.setattr(update, "learn_from", learn_from)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        run_update(build_model("qwen2"), batches_of(make_rows(), 1000))
+
+
 def test_the_halves_of_a_batch_are_its_rows():
     batch = batches_of(make_rows(), 1000)[0]
     batch.ref_logprobs = batch.old_logprobs - 1
