@@ -11,11 +11,13 @@ from open_rs.report import tables, verdict
 from open_rs.report.costs import RunCost, run_cost
 from open_rs.report.curves import overlaid
 from open_rs.report.distributions import distributions
-from open_rs.report.format import count, dollars, duration, number, percent
+from open_rs.report.format import count, cut, dollars, duration, number, percent
 from open_rs.report.load import Row, RunData
 from open_rs.report.rollouts import Rollouts
+from open_rs.runs import read_json
 from open_rs.text import visible
 
+MAX_REASON = 400  # characters of why there is no verdict
 PartOf = Callable[[RunData, str, Callable[[RunData], Any], Any], Any]
 
 
@@ -101,7 +103,7 @@ def verdicts(runs: Sequence[RunData], names: Sequence[str]) -> list[Row]:
     found: list[Row] = []
     comparable: list[tuple[int, Path]] = []
     for place, path in enumerate(others, start=1):
-        reason = f"{names[place]} has no test score." if path is None else refusal(base, path)
+        reason = "it has no test score." if path is None else refusal(base, path)
         if path is None or reason is not None:
             found.append(_absent(f"{names[place]} against {names[0]}: {reason}"))
         else:
@@ -118,11 +120,22 @@ def verdicts(runs: Sequence[RunData], names: Sequence[str]) -> list[Row]:
 
 def refusal(base: Path, path: Path) -> str | None:
     """Why two evaluations are not comparable; None where they are."""
+    sets = [evaluated_problems(one) for one in (base, path)]
+    if None not in sets and sets[0] != sets[1]:
+        return "they were tested on different problems."
     try:
         compare_all([base, path])
     except (InputError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as why:
-        return visible(str(why))
+        return visible(cut(str(why), MAX_REASON))
     return None
+
+
+def evaluated_problems(evaluation: Path) -> Any:
+    """What an evaluation's own fingerprint says of its problems: the hash of all of them."""
+    try:
+        return read_json(evaluation / "summary.json")["fingerprint"]["problems"]
+    except (InputError, LookupError, TypeError):
+        return None
 
 
 def _card(

@@ -41,6 +41,13 @@ def number(value: float | None) -> str:
     return signed(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}")
 
 
+def p_text(value: float | None) -> str:
+    """A p-value after the word p: "= 0.031", or "< 0.0001"."""
+    if value is None:
+        return "–"
+    return "< 0.0001" if value < 1e-4 else f"= {value:.2g}"
+
+
 def dollars(value: float | None) -> str:
     return "–" if value is None else f"${value:,.2f}"
 

@@ -274,7 +274,8 @@ def shading(packer: Packer, vocabulary: Vocabulary | None) -> str:
         return ""
     if vocabulary is None:
         return " No shading: the run holds no tokenizer that this page can read."
-    return f" {count(packer.unshaded)} texts have no shading: their tokens do not spell them."
+    texts = "1 text has" if packer.unshaded == 1 else f"{count(packer.unshaded)} texts have"
+    return f" {texts} no shading: the recorded tokens do not spell it."
 
 
 def pack(value: Any) -> str:

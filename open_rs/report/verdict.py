@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from typing import Any
 
-from open_rs.report.format import count, duration, number, percent, points
+from open_rs.report.format import count, duration, number, p_text, percent, points
 from open_rs.report.load import Row, RunData
 
 SIGNS = {"improved": "▲", "worse": "▼", "not distinguishable from noise": "≈"}
@@ -128,7 +128,7 @@ def card(comparison: Row, labels: tuple[str, str], sentence: str) -> Row:
         "difference": f"{points(difference['value'])} points",
         "interval": f"{points(difference['low'])} to {points(difference['high'])}",
         "confidence": percent(difference.get("confidence", 0.95), 0),
-        "p_value": number(p_value),
+        "p_value": p_text(p_value),
         "n": count(comparison.get("num_problems")),
         "k": count(comparison.get("num_samples")),
         "method": difference.get("method", ""),
