@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import contextmanager
@@ -38,6 +38,7 @@ class DeadlinePassed(Exception):
 _asked: int | None = None  # the signal
 _deadline: float | None = None  # on time.monotonic's clock
 _looked: float | None = None  # when `poll` was last called
+_told: Callable[[float], None] | None = None  # `on_poll`
 _gaps: deque[float] = deque([0.0], maxlen=4)  # the longest between two looks, lap by lap
 
 
@@ -47,10 +48,18 @@ def poll() -> None:
     now = time.monotonic()
     _gaps[-1] = max(now - (_looked or now), _gaps[-1])
     _looked = now
+    if _told is not None:
+        _told(now)
     if _asked is not None:
         raise Interrupted(_asked)
     if _deadline is not None and now >= _deadline:
         raise DeadlinePassed
+
+
+def on_poll(tell: Callable[[float], None] | None) -> None:
+    """Have `poll` tell its time, by time.monotonic, to this; None: to nobody."""
+    global _told
+    _told = tell
 
 
 def longest_gap() -> float:

@@ -56,6 +56,11 @@ class RunFolder:
         return self.path / "ledger.jsonl"
 
     @property
+    def heartbeat(self) -> Path:
+        """What a training that runs has spent, for the case that it is killed."""
+        return self.path / ".heartbeat"
+
+    @property
     def roll_backs(self) -> Path:
         return self.path / "roll_backs.json"
 

@@ -13,8 +13,6 @@ import pytest
 
 from open_rs.errors import InputError
 from open_rs.lock import LOCK, OWNER, life_of, lock_folder, write_owner
-from open_rs.runs import RunFolder
-from open_rs.train.budget import newest_write
 
 HOLDS = (
     "import os, sys\nfrom pathlib import Path\nfrom open_rs.lock import lock_folder\n"
@@ -123,15 +121,6 @@ def test_life_of_a_process():
     assert life is not None and life != life_of(os.getpid()) and life == life_of(process.pid)
     process.communicate(b"\n")
     assert life_of(process.pid) is None
-
-
-def test_whoever_comes_after_a_kill_does_not_lengthen_the_killed_run(tmp_path):
-    run = RunFolder(tmp_path)
-    run.metrics.write_text("{}\n")
-    os.utime(run.metrics, (1e9, 1e9))
-    with lock_folder(tmp_path):
-        run.report.write_text("")
-        assert newest_write(tmp_path) == 1e9
 
 
 # --- a file system without locks ---

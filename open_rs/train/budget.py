@@ -1,18 +1,20 @@
 """The governor: what a run has cost over all its starts, and when it has to save and stop.
 
 Time counts from start to end, whatever it went to: the ledger's phases, evaluation, repeated work,
-and `idle` between them. A process that was killed left no end: what its files show of it is added
-as `killed` at the next start.
+and `idle` between them. A process that was killed left no end: the last beat of `.heartbeat` says
+how far it came, and what the ledger lacks of that is added as `killed` at the next start. Beats
+count by the monotonic clock, so a wall clock that jumps neither adds to the bill nor takes off.
 """
 
+import os
 import time
-from pathlib import Path
+import zlib
+from contextlib import suppress
 from typing import Any
 
 from open_rs.console import say
 from open_rs.errors import InputError
-from open_rs.interrupt import longest_gap, set_deadline
-from open_rs.lock import LOCK, OWNER
+from open_rs.interrupt import longest_gap, on_poll, set_deadline
 from open_rs.plan.cost import first_use_seconds, price_per_hour, step_seconds
 from open_rs.recipe import Recipe
 from open_rs.runs import RunFolder, append_jsonl, read_json, read_log, read_metrics
@@ -20,6 +22,7 @@ from open_rs.runs import RunFolder, append_jsonl, read_json, read_log, read_metr
 SLACK = 0.01  # of the cap, kept back for what cannot be foreseen
 SAVE_MARGIN = 1.5  # on the longest save so far
 WRITE_BYTES_PER_S, WRITE_FILES_S = 50e6, 0.2  # of a slow disk, until the first save was timed
+BEAT_SECONDS = 1.0
 
 
 class Budget:
@@ -37,6 +40,23 @@ class Budget:
         self.usd_before = sum(cost(row, self.usd_per_hour) for row in rows)
         self.started = started
         self.save_seconds = WRITE_FILES_S + save_bytes / WRITE_BYTES_PER_S
+        self.beat_at = 0.0
+        self.beat(time.monotonic())
+        on_poll(self.beat)
+
+    def beat(self, now: float) -> None:
+        """Note now and then what has been spent: one write, so that a kill leaves it whole."""
+        if now < self.beat_at:
+            return
+        self.beat_at = now + BEAT_SECONDS
+        text = f"{self.seconds_before + now - self.started:.2f}"
+        line = f"{text} {zlib.crc32(text.encode()):08x}".ljust(40) + "\n"
+        with suppress(OSError):  # a full disk: the bill of a kill is then that of the beat before
+            file = os.open(self.run.heartbeat, os.O_CREAT | os.O_WRONLY, 0o600)
+            try:
+                os.pwrite(file, line.encode(), 0)
+            finally:
+                os.close(file)
 
     @property
     def seconds(self) -> float:
@@ -110,6 +130,7 @@ class Budget:
 
     def close(self, step: int) -> None:
         """Enter what no phase counted."""
+        on_poll(None)
         rows = read_log(self.run.ledger)[self.rows_before :]
         idle = time.monotonic() - self.started - sum(row["seconds"] for row in rows)
         append_jsonl(self.run.ledger, priced("idle", step, max(idle, 0.0), self.usd_per_hour))
@@ -138,24 +159,22 @@ def cost(row: dict[str, Any], usd_per_hour: float | None) -> float:
 
 
 def charge_killed(run: RunFolder, usd_per_hour: float | None) -> None:
-    """Enter the time of a process that was killed: from its start to the last file that it wrote,
-    less what the ledger has of it. A clock that was turned back makes this 0, never less.
+    """Enter what the last beat counted and the ledger does not have: a start that ended by itself
+    has entered more than it ever beat.
     """
-    starts = [row for row in read_log(run.events) if "ledger_rows" in row]
-    if not starts:
-        return
-    last, rows = starts[-1], read_log(run.ledger)
-    entered = rows[last["ledger_rows"] :]
-    if any(row["phase"] in ("idle", "killed") for row in entered):
-        return  # it ended by itself
-    lived = newest_write(run.path) - last["time"]
-    lost = lived - sum(row["seconds"] for row in entered)
-    if lost > 0:
-        append_jsonl(run.ledger, priced("killed", last["step"], lost, usd_per_hour))
+    rows = read_log(run.ledger)
+    lost = last_beat(run) - sum(row["seconds"] for row in rows)
+    if lost > 0.01:  # beats are rounded
+        step = int(rows[-1]["step"]) if rows else 0
+        append_jsonl(run.ledger, priced("killed", step, lost, usd_per_hour))
         say(f"the last start was killed; {lost:.0f} s of it are added to the ledger")
 
 
-def newest_write(folder: Path) -> float:
-    """When training last wrote below `folder`: the lock and a report are of whoever came later."""
-    later = {LOCK, OWNER, RunFolder(folder).report.name}
-    return max(path.stat().st_mtime for path in folder.rglob("*") if path.name not in later)
+def last_beat(run: RunFolder) -> float:
+    """Seconds that all starts had spent when a training last beat; 0 where that cannot be read."""
+    try:
+        text, checksum = run.heartbeat.read_text(encoding="ascii").split()
+        whole = zlib.crc32(text.encode()) == int(checksum, 16)
+        return float(text) if whole else 0.0
+    except (OSError, ValueError):
+        return 0.0

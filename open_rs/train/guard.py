@@ -169,9 +169,14 @@ def read_roll_backs(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def healthy_checkpoint(training: Training, alarm: Alarm) -> int | None:
-    """The newest intact checkpoint far enough before the alarm; None where there is none."""
+    """The newest intact checkpoint far enough before the alarm; None where there is none.
+
+    The one that the last roll-back went to stays healthy: where the alarm comes back soon after it,
+    what it went on with is at fault, and the changes are made once more.
+    """
     training.saver.wait()
-    latest = alarm.step - training.recipe.sentinel.healthy_margin
+    went_to = [one["to_step"] for one in read_roll_backs(training.run)]
+    latest = max(alarm.step - training.recipe.sentinel.healthy_margin, *went_to[-1:], 0)
     for step in checkpoint_steps(training.run):  # newest first
         if step <= latest and damage(training.run.checkpoint(step)) is None:
             return step

@@ -6,11 +6,12 @@ are scored, and at the end.
 """
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-from open_rs.recipe import TrainRecipe
+from open_rs.recipe import Recipe, SentinelRecipe
 from open_rs.runs import RunFolder, log_event, read_metrics
 from open_rs.train.checkpoint import (
     Snapshot,
@@ -24,7 +25,7 @@ from open_rs.train.checkpoint import (
 class Saver:
     """`start` a save, `wait` for it. A context manager that leaves no write behind."""
 
-    def __init__(self, run: RunFolder, recipe: TrainRecipe, tokenizer: Any) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe, tokenizer: Any) -> None:
         self.run, self.recipe, self.tokenizer = run, recipe, tokenizer
         self.seconds = 0.0  # that the longest save so far took
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -73,18 +74,19 @@ class Saver:
             self.wait()
 
 
-def retire(run: RunFolder, recipe: TrainRecipe) -> list[int]:
+def retire(run: RunFolder, recipe: Recipe) -> list[int]:
     """Remove the checkpoints that `train.keep_last` lets go, and return their steps.
 
-    The newest ones stay, every `train.keep_every` steps one, and the best by validation so far, by
-    the rule of `evaluate.select`: the highest score, the earliest of equals.
+    The newest ones stay, every `train.keep_every` steps one, the best by validation so far, by the
+    rule of `evaluate.select` (the highest score, the earliest of equals), and where the sentinel
+    may roll back, those that it can want.
     """
-    steps = checkpoint_steps(run)  # newest first
-    if recipe.keep_last is None or len(steps) <= recipe.keep_last:
+    steps, train = checkpoint_steps(run), recipe.train  # newest first
+    if train.keep_last is None or len(steps) <= train.keep_last:
         return []
-    kept = set(steps[: recipe.keep_last])
-    if recipe.keep_every:
-        kept |= {step for step in steps if step % recipe.keep_every == 0}
+    kept = {*steps[: train.keep_last], *wanted_by_roll_back(steps, recipe.sentinel)}
+    if train.keep_every:
+        kept |= {step for step in steps if step % train.keep_every == 0}
     scores = {
         row["step"]: row["validation/pass@1"]
         for row in read_metrics(run)
@@ -96,3 +98,13 @@ def retire(run: RunFolder, recipe: TrainRecipe) -> list[int]:
     for step in gone:
         remove_checkpoint(run.checkpoint(step))
     return gone
+
+
+def wanted_by_roll_back(steps: Sequence[int], recipe: SentinelRecipe) -> set[int]:
+    """Of these steps, newest first: the newest that is older than the margin, to which an alarm now
+    would go back, and the oldest within the margin, which grows into that place.
+    """
+    if "roll_back" not in (recipe.action, *recipe.actions.values()):
+        return set()
+    old = [step for step in steps if step <= steps[0] - recipe.healthy_margin]
+    return {*old[:1], *steps[: len(steps) - len(old)][-1:]}

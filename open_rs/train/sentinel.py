@@ -78,7 +78,7 @@ DETECTORS = (
         "the policy earns less than it did", "lower train.learning_rate, or look at the data",
     ),
     Detector(
-        "reward_jump", "reward/mean", "up", 0.05,
+        "reward_jump", "reward/mean", "up", 0.1,
         "the reward rises faster than anything is learnt: it pays for something else now",
         "look at the rollouts that earn most, and at the rewards", span=6,
     ),
@@ -128,7 +128,7 @@ DETECTORS = (
         "gradients grow", "a lower train.learning_rate", log=True,
     ),
     Detector(
-        "update_size", UPDATE_SIZE, "up", 0.25,
+        "update_size", UPDATE_SIZE, "up", 0.7,  # AdamW's momentum alone moves it to and fro by e
         "one step moves the weights further than the plan of the learning rate accounts for",
         "look at who sets the learning rate; a lower train.learning_rate", log=True,
     ),

@@ -131,7 +131,7 @@ def open_training(
             state=TrainState(),
             ledger=Ledger(run.ledger, budget.usd_per_hour),
             journal=journal,
-            saver=stack.enter_context(Saver(run, recipe.train, tokenizer)),
+            saver=stack.enter_context(Saver(run, recipe, tokenizer)),
             budget=budget,
             autocast=mixed_precision(recipe.model),
             pass_rates=pass_rates(training_source(recipe, run)) if uses_band(recipe) else {},

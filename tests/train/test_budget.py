@@ -1,5 +1,6 @@
 """The governor: every second counts, over all starts, and a run ends before its cap."""
 
+import os
 import time
 
 import pytest
@@ -7,7 +8,7 @@ from test_resume import Killed, kill_at, recipe_with, start
 from test_signals import SHORT
 
 from open_rs.errors import GuardStop, InputError
-from open_rs.interrupt import set_deadline
+from open_rs.interrupt import on_poll, poll, set_deadline
 from open_rs.plan.cost import (
     PRICES,
     first_use_seconds,
@@ -21,7 +22,7 @@ from open_rs.recipe.schema import BudgetRecipe
 from open_rs.runs import RunFolder, append_jsonl, read_log, write_json
 from open_rs.train import budget as governor
 from open_rs.train import loop
-from open_rs.train.budget import Budget
+from open_rs.train.budget import Budget, last_beat
 from open_rs.train.checkpoint import newest_valid
 from open_rs.train.resume import recipe_to_resume
 
@@ -44,6 +45,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(governor.time, "monotonic", lambda: now[0])
     yield now
     set_deadline(None)
+    on_poll(None)
 
 
 @pytest.fixture
@@ -139,23 +141,63 @@ def test_what_a_killed_start_cost_is_added(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         kill_at(patch, "update", 2, after=False)
         patch.setattr(Budget, "close", lambda self, step: None)  # as SIGKILL leaves it
+        patch.setattr(governor, "BEAT_SECONDS", 0.0)
         with pytest.raises(Killed):
             start(recipe, tmp_path / "run")
     run = RunFolder(tmp_path / "run")
     before = sum(row["seconds"] for row in read_log(run.ledger))
+    beaten = last_beat(run)
     loop.train(recipe, run)
     killed = [row for row in read_log(run.ledger) if row["phase"] == "killed"]
     assert len(killed) == 1 and killed[0]["seconds"] > 0
-    lived = max(p.stat().st_mtime for p in run.path.rglob("*")) - read_log(run.events)[0]["time"]
-    assert before + killed[0]["seconds"] <= lived
+    assert before + killed[0]["seconds"] == pytest.approx(beaten, abs=0.02)
     loop.train(recipe, run)  # it is added once
     assert [row["phase"] for row in read_log(run.ledger)].count("killed") == 1
 
 
-def test_a_clock_that_was_turned_back_takes_nothing_off(run, clock, monkeypatch):
-    append_jsonl(run.events, {"event": "start", "step": 0, "time": 2e9, "ledger_rows": 0})
-    governor.charge_killed(run, None)
-    assert read_log(run.ledger) == []
+def test_a_kill_costs_what_was_beaten_whatever_the_wall_clock_says(run, clock, monkeypatch):
+    append_jsonl(run.ledger, {"phase": "curate", "step": 0, "seconds": 100.0, "usd": None})
+    one = budget_of(run, clock)
+    clock[0] += 30
+    append_jsonl(run.ledger, {"phase": "rollout", "step": 1, "seconds": 12.0, "usd": None})
+    poll()
+    clock[0] += 0.5 * governor.BEAT_SECONDS  # not yet due
+    poll()
+    assert last_beat(run) == 130.0
+    for path in run.path.iterdir():  # the clock jumped ahead before the kill
+        os.utime(path, (9e9, 9e9))
+    clock[0] += 1e6  # while nothing ran
+    again = budget_of(run, clock, usd_per_hour=3.6)
+    last = read_log(run.ledger)[-1]
+    assert last == {"phase": "killed", "step": 1, "seconds": 18.0, "usd": pytest.approx(0.018)}
+    assert again.seconds == 130.0
+    clock[0] += 5
+    again.close(1)
+    assert read_log(run.ledger)[-1]["phase"] == "idle"
+    assert budget_of(run, clock).seconds == 135.0  # nothing is charged for an end of its own
+    assert one.seconds_before == 100.0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "130.00", "999.00 00000000", "nan 0", "1 2 3", "\x00" * 9]
+)
+def test_a_heartbeat_that_is_damaged_charges_nothing(run, clock, text):
+    run.heartbeat.write_text(text)
+    assert last_beat(run) == 0.0
+    run.heartbeat.write_bytes(b"\xff\xfe")
+    assert last_beat(run) == 0.0
+
+
+def test_a_disk_that_is_full_stops_no_heart(run, clock, monkeypatch):
+    one = budget_of(run, clock)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(governor.os, "pwrite", full)
+    clock[0] += 9
+    poll()
+    assert last_beat(run) == 0.0 and one.seconds == 9.0
 
 
 # --- stopping ---

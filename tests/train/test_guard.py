@@ -1,6 +1,7 @@
 """Alarms, triggers and roll-backs in real runs of the shipped model, killed and resumed too."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from test_resume import Killed, recipe_with, start, trace
@@ -8,7 +9,7 @@ from test_resume import Killed, recipe_with, start, trace
 from open_rs.errors import GuardStop
 from open_rs.problems import Problem
 from open_rs.rollout.protocol import Rollout, RolloutGroup
-from open_rs.runs import read_log, read_metrics
+from open_rs.runs import read_log, read_metrics, write_json
 from open_rs.train import guard, loop, sentinel
 from open_rs.train.guard import evidence, read_roll_backs
 from open_rs.train.resume import recipe_to_resume
@@ -157,6 +158,29 @@ def test_without_a_healthy_checkpoint_or_after_too_many_roll_backs_the_run_is_pa
     useless = squeezed(**WIDER | {"changes": []}, max_roll_backs=1)
     with pytest.raises(GuardStop, match="after 1 roll-backs"):
         start(useless, tmp_path / "second")
+
+
+@pytest.mark.parametrize(
+    ("went_to", "alarm", "goes_to"),
+    [
+        ([], 22, 10),  # 22 - 10 is 12
+        ([], 19, None),
+        ([20], 22, 20),  # the alarm is back soon after a roll-back
+        ([10, 20], 35, 20),
+        ([10], 41, 30),  # long after it the margin counts
+    ],
+)
+def test_the_checkpoint_of_the_last_roll_back_stays_healthy(
+    tmp_path, monkeypatch, went_to, alarm, goes_to
+):
+    run = loop.RunFolder(tmp_path)
+    for step in (10, 20, 30):
+        run.checkpoint(step).mkdir(parents=True)
+    write_json(run.roll_backs, [{"to_step": step} for step in went_to])
+    monkeypatch.setattr(guard, "damage", lambda folder: None)
+    training = SimpleNamespace(run=run, recipe=recipe_with(), saver=SimpleNamespace(wait=int))
+    found = sentinel.Alarm(alarm, sentinel.DETECTORS[0], 0.0, 0.0)
+    assert guard.healthy_checkpoint(training, found) == goes_to
 
 
 def test_a_trigger_changes_the_cap_and_survives_a_kill(tmp_path, monkeypatch):

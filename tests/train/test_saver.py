@@ -3,6 +3,8 @@
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_checkpoint import build, move
 from tiny_models import byte_tokenizer
 
@@ -11,16 +13,19 @@ from open_rs.recipe import recipe_from_dict
 from open_rs.runs import RunFolder, append_jsonl, read_log
 from open_rs.train import checkpoint, saver
 from open_rs.train.checkpoint import TrainState, checkpoint_steps, damage, take_snapshot
-from open_rs.train.saver import Saver, retire
+from open_rs.train.saver import Saver, retire, wanted_by_roll_back
 
 
-def settings(**train):
-    return recipe_from_dict({"train": train}).train
+def settings(sentinel=None, **train):
+    return recipe_from_dict({"train": train, "sentinel": sentinel or {}})
 
 
 @pytest.fixture
 def run(tmp_path):
     return RunFolder(tmp_path)
+
+
+ROLLS_BACK = {"action": "roll_back"}
 
 
 def snapshot(step, kind="full"):
@@ -110,6 +115,11 @@ def test_a_snapshot_knows_its_size(run, kind):
         ({"keep_last": 2, "keep_every": 6}, [12, 10, 6, 4]),
         ({"keep_last": 9}, [12, 10, 8, 6, 4, 2]),
         ({"keep_every": 6}, [12, 10, 8, 6, 4, 2]),
+        # an alarm at step 13 wants 8; 10 is to grow into its place
+        ({"keep_last": 1, "sentinel": ROLLS_BACK | {"healthy_margin": 4}}, [12, 10, 8, 4]),
+        ({"keep_last": 1, "sentinel": ROLLS_BACK | {"healthy_margin": 10}}, [12, 4, 2]),
+        ({"keep_last": 1, "sentinel": ROLLS_BACK | {"healthy_margin": 0}}, [12, 4]),
+        ({"keep_last": 1, "sentinel": {"actions": {"kl": "roll_back"}}}, [12, 4, 2]),
     ],
 )
 def test_what_is_kept(run, train, kept):
@@ -131,3 +141,22 @@ def test_a_run_keeps_what_it_was_told_to(run):
     assert checkpoint_steps(run) == [10, 8, 4]
     retired = [event["steps"] for event in read_log(run.events) if event["event"] == "retire"]
     assert retired == [[2], [6]]
+
+
+@given(every=st.integers(1, 25), margin=st.integers(0, 40), last=st.integers(1, 3))
+def test_a_roll_back_finds_a_checkpoint_that_is_not_much_older_than_without_retention(
+    every, margin, last
+):
+    recipe = settings(sentinel=ROLLS_BACK | {"healthy_margin": margin}).sentinel
+    kept: list[int] = []
+    for step in range(1, 200):
+        # an alarm of this step comes before its save
+        all_there = [one for one in range(every, step, every) if one <= step - margin]
+        found = max((one for one in kept if one <= step - margin), default=None)
+        assert (found is None) == (not all_there)
+        if found is not None:
+            assert all_there[-1] - found <= margin + every
+        if step % every == 0:
+            kept = sorted([*kept, step], reverse=True)
+            kept = sorted({*kept[:last], *wanted_by_roll_back(kept, recipe)}, reverse=True)
+    assert len(kept) <= last + 2
