@@ -7,7 +7,6 @@ is parsed, and parsed only where the rollout's text goes into the page.
 import base64
 import gzip
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +23,7 @@ MAX_TEXT = 20_000  # characters of one completion, prompt or problem
 MAX_ANSWER = 300
 TITLE = 90  # characters of a problem in the list
 
-# An unescaped quote on both sides: such a key cannot stand inside a JSON text.
-_NUMBERS = re.compile(rb'"(prompt_ids|completion_ids|engine_logprobs)"\s*:\s*(\[[^\[\]]*\])')
+ARRAYS = ("prompt_ids", "completion_ids", "engine_logprobs")
 _OUTCOMES = {"correct": "c", "wrong": "w", "no_answer": "n"}
 UNDECIDED = "u"  # the grader could not say: timeout, error, bad gold
 
@@ -75,14 +73,9 @@ def read_rows(data: RunData, path: Path) -> Iterator[tuple[Row, dict[str, bytes]
     """
     try:
         for number, line in enumerate(log_lines(path), start=1):
-            arrays: dict[str, bytes] = {}
-
-            def take(found: re.Match[bytes], into: dict[str, bytes] = arrays) -> bytes:
-                into[found[1].decode()] = found[2]
-                return b'"%b":0' % found[1]
-
+            rest, arrays = without_arrays(line)
             try:
-                row = json.loads(_NUMBERS.sub(take, line)) if line else None
+                row = json.loads(rest) if rest else None
             except ValueError:
                 data.damage(path, f"line {number}: not valid JSON, so it and what follows is out")
                 return
@@ -90,6 +83,24 @@ def read_rows(data: RunData, path: Path) -> Iterator[tuple[Row, dict[str, bytes]
                 yield row, arrays
     except DAMAGE as error:
         data.damage(path, error)
+
+
+def without_arrays(line: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """The line with null for its arrays of numbers, and these. A key between unescaped quotes
+    and before a colon cannot stand inside a JSON text.
+    """
+    arrays: dict[str, bytes] = {}
+    for name in ARRAYS:
+        key = b'"%b":' % name.encode()
+        start = line.find(key) + len(key)
+        if start < len(key):
+            continue
+        end = line.find(b"]", start) + 1
+        array = line[start:end].strip()
+        if array.startswith(b"[") and array.count(b"[") == 1:
+            arrays[name] = array
+            line = b"%b null%b" % (line[:start], line[end:])
+    return line, arrays
 
 
 def grouped(rows: Iterator[tuple[Row, dict[str, bytes]]]) -> list[Group]:

@@ -12,7 +12,15 @@ from synthetic_run import make_run
 
 from open_rs.report.distributions import spread
 from open_rs.report.load import RunData, load_run
-from open_rs.report.rollouts import Packer, Rollouts, grouped, num_tokens, read_rows, rollouts_of
+from open_rs.report.rollouts import (
+    Packer,
+    Rollouts,
+    grouped,
+    num_tokens,
+    read_rows,
+    rollouts_of,
+    without_arrays,
+)
 from open_rs.report.tokens import FIRST, Vocabulary, coded_levels, pieces_of, vocabulary_of
 from open_rs.runs import RunFolder, write_jsonl
 
@@ -117,6 +125,8 @@ def test_arrays_are_cut_out_and_never_from_a_text(tmp_path: Path) -> None:
     assert read["completion"] == text and data.damaged == []
     assert arrays == {"completion_ids": b"[5, 6, 7]", "prompt_ids": b"[]"}
     assert num_tokens(read, arrays) == 3
+    odd = b'{"completion_ids":[[1], 2], "engine_logprobs":   7, "prompt_ids":[1]}'
+    assert without_arrays(odd) == (odd[:-4] + b" null}", {"prompt_ids": b"[1]"})
     assert num_tokens({}, {"completion_ids": b"[]"}) == 0
     assert num_tokens({"num_tokens": 9}, {"completion_ids": b"[]"}) == 9  # of an endpoint
     assert num_tokens({}, {}) is None
