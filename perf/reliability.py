@@ -8,7 +8,8 @@
 is in the phase that the trial drew, and there kills it (SIGKILL), asks it to stop (SIGTERM,
 SIGINT), takes its disk away (a limit on file sizes), or kills it and then cuts short one of its
 files or flips a bit of it. The run is then resumed until it is done and compared with one that
-nobody disturbed.
+nobody disturbed. In one trial of fifty the starts that are disturbed are processes of their own,
+`open-rs train --resume RUN`, ended at a random instant of their life, imports included.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import resource
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -79,6 +81,7 @@ WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "disk", "torn", "flipped")
 TIMED = ("manifest.json", "metrics.jsonl")  # files of a checkpoint that hold times
 HOLD_S = 0.01
 GIVE_UP_S = 300.0
+REAL_SHARE = 0.02  # of the trials: processes of their own
 
 
 class Board:
@@ -159,7 +162,7 @@ class Child:
             if time.monotonic() > until:
                 os.kill(self.pid, signal.SIGKILL)
                 raise TimeoutError(f"a child did not end within {GIVE_UP_S} s")
-            time.sleep(0.0005)
+            time.sleep(0.002)
         assert self.status is not None
         return self.status
 
@@ -193,6 +196,17 @@ def start(run: RunFolder, board: Board, drawn: Path, *, accept: bool = False) ->
     finally:
         sys.stderr.flush()
         os._exit(status)
+
+
+def start_process(run: RunFolder, *, accept: bool = False) -> Child:
+    """`open-rs train --resume RUN`, as anybody starts it."""
+    reader, writer = os.pipe()
+    words = ["train", "--resume", str(run.path), *(["--accept-changes"] if accept else [])]
+    code = "from open_rs.cli import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=writer, stderr=writer)
+    os.close(writer)
+    process.returncode = 0  # `Child` waits for it, Popen need not
+    return Child(process.pid, reader)
 
 
 def train(run: RunFolder, accept: bool) -> int:
@@ -259,6 +273,7 @@ class Trial:
 
     way: str
     phase: str = "between"
+    real: bool = False  # starts of their own processes
     second: bool = False
     stop_seconds: float | None = None
     damaged: str | None = None
@@ -282,6 +297,7 @@ class Lab:
         if child.wait() != 0:
             raise SystemExit(f"the undisturbed run failed: {child.said}")
         self.seconds = time.monotonic() - began
+        self.real_seconds: float | None = None  # of an undisturbed process of its own
         self.entries = [self.board.entered(number) for number in range(len(NAMES))]
         self.expected = final_state(self.whole, self.recipe.train.num_steps)
 
@@ -292,7 +308,7 @@ class Lab:
 
     def trial(self, draw: random.Random) -> Trial:
         """Disturb a run one to three times, resume it to its end, and compare."""
-        made, self.accept = Trial(draw.choice(WAYS)), False
+        made, self.accept = Trial(draw.choice(WAYS), real=draw.random() < REAL_SHARE), False
         run = self.new_run("killed")
         spared: set[str] = set()
         try:
@@ -306,6 +322,8 @@ class Lab:
 
     def disturb(self, run: RunFolder, made: Trial, draw: random.Random, spared: set[str]) -> bool:
         """One start that ends early. True if it ran to its end before that."""
+        if made.real:
+            return self.disturb_process(run, made, draw, spared)
         phase = draw.choice([n for n in range(len(NAMES)) if self.entries[n]])
         wanted, delay = draw.randint(1, self.entries[phase]), draw.expovariate(1 / 0.02)
         held = draw.random() < 0.5
@@ -319,6 +337,25 @@ class Lab:
             time.sleep(0.0002)
         time.sleep(delay)
         made.phase = self.board.current
+        return self.end(run, made, draw, child, spared)
+
+    def disturb_process(
+        self, run: RunFolder, made: Trial, draw: random.Random, spared: set[str]
+    ) -> bool:
+        """The same with a process of its own, at an instant between its start and its end."""
+        if self.real_seconds is None:
+            began, whole = time.monotonic(), self.new_run("real")
+            assert start_process(whole).wait() == 0, "an undisturbed process failed"
+            self.real_seconds = time.monotonic() - began
+        made.starts += 1
+        child, made.phase = start_process(run, accept=self.accept), "process"
+        time.sleep(draw.uniform(0, self.real_seconds))
+        return self.end(run, made, draw, child, spared)
+
+    def end(
+        self, run: RunFolder, made: Trial, draw: random.Random, child: Child, spared: set[str]
+    ) -> bool:
+        """End the child, unless it has ended by itself. True if it came to the end of its run."""
         if child.ended():
             if child.status == 2:  # what the disturbance before left needs a cure
                 self.accept = self.cure(run, made, child) or self.accept
@@ -353,7 +390,8 @@ class Lab:
         status = child.wait()
         made.stop_seconds = time.monotonic() - sent
         fits = (0, 128 + number, -number) if made.second else (0, 128 + number)
-        early = made.phase in ("between", "open") and status == -number  # before the handler is set
+        # before the handler is set: the system's own way, or Python's for SIGINT
+        early = made.phase in ("between", "open", "process") and status in (-number, 130)
         assert status in fits or early, f"{made.way}: exit {status}: {child.sentence}"
 
     def resumed(self, run: RunFolder, made: Trial) -> Child:
@@ -449,13 +487,15 @@ def tell(trials: list[Trial], seconds: float) -> None:
     kills, starts = sum(one.kills for one in trials), sum(one.starts for one in trials)
     print(f"\n{len(good)} of {len(trials)} runs resumed to a bit-identical end "
           f"({kills} kills, {starts} starts, {seconds:.0f} s)")  # fmt: skip
+    own = [one for one in trials if one.real]
+    print(f"{len(own)} of them with processes of their own")
     print("\n| way | runs | bit-identical |\n|---|---|---|")
     for way in WAYS:
         of = [one for one in trials if one.way == way]
         print(f"| {way} | {len(of)} | {sum(one.failure is None for one in of)} |")
     phases = Counter(one.phase for one in trials)
     print("\n| phase | runs last disturbed there |\n|---|---|")
-    for name in ["between", *NAMES]:
+    for name in ["between", *NAMES, "process"]:
         print(f"| {name} | {phases[name]} |")
     stops = sorted(one.stop_seconds for one in trials if one.stop_seconds is not None)
     if stops:
