@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -373,6 +374,7 @@ def environment(device: str, data: dict[str, str], model_hash: str) -> dict[str,
     }
 
 
+@cache
 def package_version(package: str) -> str | None:
     """The installed version; None where the package is absent."""
     try:
