@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from faults import CURABLE, CURES, FAULTS, Fault
+from faults import FAULTS, RECOVERIES, Fault
 
 from open_rs.errors import GuardStop
 from open_rs.recipe import Recipe, recipe_from_dict
@@ -76,10 +76,10 @@ def recipe_of(seed: int, num_steps: int) -> Recipe:
 
 @contextmanager
 def until(
-    last: int | None = None, fault: Fault | None = None, *, cured: bool = False
+    last: int | None = None, fault: Fault | None = None, *, ends: bool = False
 ) -> Iterator[None]:
     """Runs end after step `last`; the fault is in place from the first rollout on, and up to the
-    first roll-back where that is what cures it.
+    first roll-back where that `ends` it.
     """
     plain, plain_act = loop.roll_out, loop.act
     with ExitStack() as placed:
@@ -96,7 +96,7 @@ def until(
             try:
                 plain_act(training, alarms)
             except RolledBack:
-                if cured:
+                if ends:
                     placed.close()
                 raise
 
@@ -228,23 +228,23 @@ def recover_recipe(seed: int) -> Recipe:
     return recipe_from_dict(settings)
 
 
-def train_recover(seeds: Sequence[int], series: Path) -> list[str]:
-    """Every fault with a roll-back, and the run of the same seed that had none."""
+def train_recover(seeds: Sequence[int], series: Path, only: str) -> list[str]:
+    """Faults, by a part of their names, with a roll-back; and the runs that had none."""
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             start = open_run(Path(folder) / "start", recover_recipe(seed))
             with until(ONSET):
                 loop.train(recipe_to_resume(start), start)
-            for name, fault in {"recovered healthy": None, **CURABLE}.items():
+            for name in ["recovered healthy", *(one for one in RECOVERIES if only in one)]:
                 path = series_path(series / "recover", name, seed)
                 if path.exists():
                     continue
+                fault, changes, ends = RECOVERIES.get(name, (None, "", False))
                 run = RunFolder(Path(folder) / "run")
                 shutil.copytree(start.path, run.path)
-                cure = CURES.get(name)
                 action = "roll_back" if fault else "warn"
-                asked = [f"sentinel.action={action}", f"sentinel.changes=[{cure or ''}]"]
-                with until(None, fault, cured=cure is None):
+                asked = [f"sentinel.action={action}", f"sentinel.changes=[{changes}]"]
+                with until(None, fault, ends=ends):
                     loop.train(recipe_to_resume(run, asked), run)
                 backs = [row for row in read_log(run.events) if row["event"] == "roll_back"]
                 score = [row for row in read_metrics(run) if "validation/pass@1" in row][-1]
@@ -271,7 +271,7 @@ def recover_lines(seeds: Sequence[int], series: Path) -> list[str]:
         "| of the healthy run's (least, most of the seeds) |",
         "|---|---|---|---|---|---|",
     ]
-    for name in CURABLE:
+    for name in RECOVERIES:
         found = {seed: row for seed, row in ends(name).items() if seed in healthy}
         if not found:
             continue
@@ -299,11 +299,12 @@ def main() -> None:
     parser.add_argument("trial", choices=("healthy", "faults", "replay", "recover"))
     parser.add_argument("--seeds", type=seeds_of, default=seeds_of("0-9"))
     parser.add_argument("--steps", type=int, default=125, help="of each healthy run")
+    parser.add_argument("--only", default="", help="recover: faults with this in their names")
     parser.add_argument("--series", type=Path, default=Path("runs/series"))
     given = parser.parse_args()
     made = list[str]()
     if given.trial == "recover":
-        made = train_recover(given.seeds, given.series)
+        made = train_recover(given.seeds, given.series, given.only)
     else:
         if given.trial == "healthy":
             train_healthy(given.seeds, given.steps, given.series)

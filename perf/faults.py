@@ -157,16 +157,24 @@ FAULTS: dict[str, Fault] = {
     "half of the golds wrong": wrong_golds,
     "grader times out on half": sampled(time_out),
 }
-# What cures a fault at a roll-back: changes of settings, None where it ends by itself then.
-CURES: dict[str, str | None] = dict.fromkeys(FAULTS) | {
-    "learning rate x 30": '{key = "train.learning_rate", times = 0.3}',  # the default
-    "KL: learning rate x 100": '{key = "train.learning_rate", times = 0.1}',
-    "reward pays for length": '{key = "rewards.tokens_paid.weight", to = 0}',
-    "reward pays for another script": '{key = "rewards.script_paid.weight", to = 0}',
-    "cap cut to 24 tokens": f'{{key = "{CAP}", to = 64}}',
-}
-# The same faults as settings, where a change of a setting is to cure them.
-CURABLE = FAULTS | {
-    "reward pays for length": setting("rewards.tokens_paid.weight", 3),
-    "reward pays for another script": setting("rewards.script_paid.weight", 3),
-}
+LOWER = '{key = "train.learning_rate", times = 0.3}'  # the default change
+# For `recover`: the fault, the changes at a roll-back, and whether the roll-back itself ends it.
+# Weights of rewards and the cap go wrong as settings here, so that a change can put them right.
+RECOVERIES: dict[str, tuple[Fault, str, bool]] = {
+    name: (fault, "", True) for name, fault in FAULTS.items()
+} | {
+    "learning rate x 30": (higher_rate(30), LOWER, False),
+    "KL: learning rate x 100": (
+        higher_rate(100), '{key = "train.learning_rate", times = 0.1}', False,
+    ),
+    "reward pays for length": (
+        setting("rewards.tokens_paid.weight", 3), '{key = "rewards.tokens_paid.weight", to = 0}',
+        False,
+    ),
+    "reward pays for another script": (
+        setting("rewards.script_paid.weight", 3), '{key = "rewards.script_paid.weight", to = 0}',
+        False,
+    ),
+    "cap cut to 24 tokens": (setting(CAP, 24), f'{{key = "{CAP}", to = 64}}', False),
+    "engine keeps old weights, default change": (stale_weights, LOWER, True),
+}  # fmt: skip
