@@ -92,7 +92,7 @@ def stop_on_signals() -> Iterator[None]:
     """Inside, the first SIGTERM, SIGINT or SIGUSR1 is noted. A second one ends the process at once,
     by the signal's own default action: it reaches even a long call into C.
     """
-    global _asked, _deadline, _looked
+    global _asked, _deadline, _looked, _told
 
     def note(number: int, frame: FrameType | None) -> None:
         global _asked
@@ -107,7 +107,7 @@ def stop_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        _asked = _deadline = None
+        _asked = _deadline = _told = None
         for one, handler in before.items():
             signal.signal(one, handler)
 

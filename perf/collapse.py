@@ -229,13 +229,13 @@ def recover_recipe(seed: int) -> Recipe:
 
 
 def train_recover(seeds: Sequence[int], series: Path, only: str) -> list[str]:
-    """Faults, by a part of their names, with a roll-back; and the runs that had none."""
+    """Faults, by a pattern of their names, with a roll-back; and the runs that had none."""
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             start = open_run(Path(folder) / "start", recover_recipe(seed))
             with until(ONSET):
                 loop.train(recipe_to_resume(start), start)
-            for name in ["recovered healthy", *(one for one in RECOVERIES if only in one)]:
+            for name in ["recovered healthy", *(one for one in RECOVERIES if re.search(only, one))]:
                 path = series_path(series / "recover", name, seed)
                 if path.exists():
                     continue
@@ -299,7 +299,7 @@ def main() -> None:
     parser.add_argument("trial", choices=("healthy", "faults", "replay", "recover"))
     parser.add_argument("--seeds", type=seeds_of, default=seeds_of("0-9"))
     parser.add_argument("--steps", type=int, default=125, help="of each healthy run")
-    parser.add_argument("--only", default="", help="recover: faults with this in their names")
+    parser.add_argument("--only", default="", help="recover: faults with names that match this")
     parser.add_argument("--series", type=Path, default=Path("runs/series"))
     given = parser.parse_args()
     made = list[str]()

@@ -20,11 +20,16 @@ def settings_at(recipe: Recipe, step: int, changes: Iterable[Row] = ()) -> Recip
     """The recipe with the values of `step`; `changes` are rows {"step", "key", "value"} in their
     order, and count from the step after their own.
     """
-    values = values_at(recipe.schedules, step)
-    values |= {row["key"]: row["value"] for row in changes if row["step"] < step}
+    values = values_of(recipe, step, changes)
     if not values:
         return recipe
     return validated(put(recipe.model_dump(mode="json"), values), where=f"step {step}")
+
+
+def values_of(recipe: Recipe, step: int, changes: Iterable[Row]) -> dict[str, float]:
+    """The settings of a step that schedules and changes set."""
+    values = values_at(recipe.schedules, step)
+    return values | {row["key"]: row["value"] for row in changes if row["step"] < step}
 
 
 def changed_value(recipe: Recipe, change: Change | Schedule) -> float:
@@ -69,7 +74,8 @@ def planned_rate(recipe: Recipe, step: int, changes: Iterable[Row] = ()) -> floa
     """The learning rate that the recipe means a step to have: its warm-up and cosine with what
     schedules and these changes make of the peak.
     """
-    return learning_rate(step, settings_at(recipe, step, changes).train)
+    peak = values_of(recipe, step, changes).get("train.learning_rate", recipe.train.learning_rate)
+    return learning_rate(step, recipe.train.model_copy(update={"learning_rate": peak}))
 
 
 def moving_keys(recipe: Recipe) -> set[str]:
