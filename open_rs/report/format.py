@@ -3,6 +3,7 @@
 from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
+MAX_TEXT = 20_000  # characters of any one text on the page
 
 
 def cut(text: str, limit: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from open_rs.errors import InputError
+from open_rs.report.format import MAX_TEXT, cut
 from open_rs.runs import RunFolder, read_json, read_log
 from open_rs.text import redact_all, visible
 
@@ -121,13 +122,15 @@ def merged(rows: list[Row]) -> list[Row]:
 
 
 def presentable(value: Any) -> Any:
-    """`value` with all text made visible and numbers that are not finite made None."""
+    """`value` with all text made visible and of bounded length, and numbers that are not finite
+    made None.
+    """
     if isinstance(value, str):
-        return visible(value)
+        return visible(cut(value, MAX_TEXT))
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):
         return [presentable(one) for one in value]
     if isinstance(value, dict):
-        return {visible(key): presentable(one) for key, one in value.items()}
+        return {presentable(key): presentable(one) for key, one in value.items()}
     return value

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from open_rs.report.format import count, cut, size
+from open_rs.report.format import MAX_TEXT, count, cut, size
 from open_rs.report.load import DAMAGE, Row, RunData
 from open_rs.report.tokens import Vocabulary, coded, coded_levels, vocabulary_of
 from open_rs.runs import log_lines
 from open_rs.text import visible
 
 MAX_BYTES = 11_000_000  # of packed texts in a page, as they stand in it
-MAX_TEXT = 20_000  # characters of one completion, prompt or problem
 MAX_ANSWER = 300
 TITLE = 90  # characters of a problem in the list
 

@@ -7,8 +7,10 @@ from pydantic import ValidationError
 
 from open_rs.recipe import Recipe
 from open_rs.report.costs import run_cost
-from open_rs.report.format import count, dollars, duration, percent, setting, size
+from open_rs.report.format import count, cut, dollars, duration, percent, setting, size
 from open_rs.report.load import Row, RunData
+
+MAX_DETAIL = 600  # characters of what an event says of one thing
 
 
 def funnel(data: RunData) -> Row | None:
@@ -182,7 +184,7 @@ def events(data: RunData) -> list[Row]:
             "step": row.get("step", "–"),
             "after": duration(row["time"] - start) if start and row.get("time") else "–",
             "details": ", ".join(
-                f"{key} {plain(value)}"
+                cut(f"{key} {plain(value)}", MAX_DETAIL)
                 for key, value in row.items()
                 if key not in ("event", "step", "time")
             ),

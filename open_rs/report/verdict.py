@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from typing import Any
 
-from open_rs.report.format import count, duration, number, p_text, percent, points
+from open_rs.report.format import count, cut, duration, number, p_text, percent, points
 from open_rs.report.load import Row, RunData
 
 SIGNS = {"improved": "▲", "worse": "▼", "not distinguishable from noise": "≈"}
@@ -26,7 +26,7 @@ def status(data: RunData) -> Row:
         return {"kind": "good", "text": f"finished, {count(last)} steps"}
     if ending.get("event") == "stop":
         reason = ending.get("reason") or ending.get("message") or "no reason recorded"
-        return {"kind": "bad", "text": f"stopped at step {last}{of}: {reason}"}
+        return {"kind": "bad", "text": f"stopped at step {last}{of}: {cut(str(reason), 200)}"}
     if not data.metrics:
         return {"kind": "unsure", "text": "no training step recorded"}
     return {

@@ -249,6 +249,19 @@ def test_a_run_in_any_state_says_what_is_missing_and_shows_the_rest(
         assert sentence in text
 
 
+def test_texts_of_ten_million_characters_are_cut(tmp_path: Path) -> None:
+    long = HOSTILE * (10_000_000 // len(HOSTILE))
+    run = make_run(tmp_path, num_steps=1)
+    usual = len(page_of(run))
+    rows = read_log(run.rollouts(1))
+    write_jsonl(run.rollouts(1), [rows[0] | {"completion": long, "problem": long}, *rows[1:]])
+    append_jsonl(run.events, {"event": "stop", "step": 1, "reason": long})
+    recipe = json.loads(run.recipe.read_text(encoding="utf-8"))
+    recipe["model"]["path"] = long
+    write_json(run.recipe, recipe)
+    assert len(page_of(run)) < usual + 300_000
+
+
 def test_a_healthy_run_has_nothing_to_complain_of(tmp_path: Path) -> None:
     assert "Not readable" not in Page(page_of(make_run(tmp_path, num_steps=10))).text
 
