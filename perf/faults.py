@@ -164,9 +164,7 @@ RECOVERIES: dict[str, tuple[Fault, str, bool]] = {
     name: (fault, "", True) for name, fault in FAULTS.items()
 } | {
     "learning rate x 30": (higher_rate(30), LOWER, False),
-    "KL: learning rate x 100": (
-        higher_rate(100), '{key = "train.learning_rate", times = 0.1}', False,
-    ),
+    "KL: learning rate x 100": (higher_rate(100), LOWER, False),
     "reward pays for length": (
         setting("rewards.tokens_paid.weight", 3), '{key = "rewards.tokens_paid.weight", to = 0}',
         False,
