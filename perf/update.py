@@ -18,6 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,10 @@ def gemm_rate() -> float:
     return 2 * 2048**3 / min(timed(lambda: torch.mm(one, one)) for _ in range(5))
 
 
-def compare(name: str, repeats: int) -> list[str]:
+def compare(name: str, repeats: int, prompts: int | None) -> list[str]:
     """The table of one workload."""
     load = WORKLOADS[name]
+    load = replace(load, prompts=prompts or load.prompts)
     model = load_policy(ModelRecipe(path=load.model, device="cpu")).train()
     rows = rows_of(load, PROMPT[name], model.get_input_embeddings().weight.shape[0])
     stream, padded = batches_of(rows, load.cap, True), batches_of(rows, load.cap, False)
@@ -162,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("workloads", nargs="+", choices=sorted(PROMPT))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--prompts", type=int, help="of a step; without it, the workload's")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     lines = [
@@ -170,7 +173,7 @@ def main() -> None:
         "",
     ]
     for name in given.workloads:
-        lines += compare(name, given.repeats)
+        lines += compare(name, given.repeats, given.prompts)
     text = "\n".join(lines)
     print(text)
     if given.out:
