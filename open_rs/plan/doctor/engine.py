@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from open_rs.plan.doctor.finding import Check, Verdict, fail, ok, skipped, warn
+from open_rs.plan.doctor.machine import usable_cores
 from open_rs.plan.doctor.subject import Subject
 from open_rs.problems import Problem
 from open_rs.recipe import VLLMEngineSpec
@@ -37,7 +38,9 @@ def sampled(subject: Subject) -> RolloutGroup:
         problems = [one for sample in subject.samples.values() for one in sample.problems]
         problem = problems[0] if problems else Problem("doctor", "What is 2 + 3?", "5")
         ids = subject.prompter.encode(problem).prompt_ids[-PROMPT_TOKENS:]
-        engine = native_engine(recipe, recipe.model, subject.policy, subject.tokenizer)
+        threads = min(recipe.threads, int(usable_cores())) if recipe.threads else None
+        capped = recipe.model_copy(update={"threads": threads})  # cpu.threads tells of too many
+        engine = native_engine(capped, recipe.model, subject.policy, subject.tokenizer)
         cap = min(COMPLETION_TOKENS, recipe.rollout.max_completion_tokens)
         params = replace(training_params(recipe), max_completion_tokens=cap)
         (group,) = engine.generate(
@@ -161,7 +164,6 @@ def vllm(subject: Subject) -> Verdict:
 
 CHECKS = (
     Check("engine.vllm", vllm),
-    Check("trainer.head", head, needs=("model.architecture",)),
     Check(
         "engine.samples",
         samples,
@@ -173,6 +175,7 @@ CHECKS = (
             "template.renders",
         ),
     ),
+    Check("trainer.head", head, needs=("engine.samples",)),
     Check("trainer.agrees", agree, needs=("engine.samples", "trainer.head")),
     Check("trainer.gradient", gradient, needs=("trainer.agrees",)),
 )

@@ -12,8 +12,9 @@ def local_folder(path: str, revision: str | None) -> Path:
     """The folder of a model: itself, or its snapshot in the cache. InputError where it is in
     neither.
     """
-    from open_rs.models import model_path
+    from open_rs.models import check_found, model_path
 
+    check_found(model_path(path))
     place = Path(model_path(path))
     if place.is_dir():
         return place

@@ -25,7 +25,7 @@ def usable_cores() -> float:
         quota, period = (CGROUP / "cpu.max").read_text().split()
     except (OSError, ValueError):  # no such controller, or cgroup v1
         return cores
-    return cores if quota == "max" else min(cores, int(quota) / int(period))
+    return cores if quota == "max" else min(cores, max(int(quota) / int(period), 1.0))
 
 
 def free_memory() -> int:
@@ -91,11 +91,15 @@ def has_nvidia() -> bool:
     return NVIDIA.exists() or shutil.which("nvidia-smi") is not None
 
 
+def are_hidden() -> bool:
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+
+
 def device_hidden(subject: Subject) -> Verdict:
     """No variable hides the GPUs of the machine."""
     if not has_nvidia():
         return skipped("no NVIDIA driver here")
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+    if are_hidden():
         return warn(
             "CUDA_VISIBLE_DEVICES hides every GPU of this machine", "unset CUDA_VISIBLE_DEVICES"
         )
@@ -120,8 +124,8 @@ def device_driver(subject: Subject) -> Verdict:
     """The driver works with the CUDA that torch is built for."""
     import torch
 
-    if not has_nvidia() or torch.version.cuda is None:
-        return skipped("no NVIDIA driver here, or torch is built for CPUs")
+    if not has_nvidia() or are_hidden() or torch.version.cuda is None:
+        return skipped("no GPU to be seen, or torch is built for CPUs")
     if not torch.cuda.is_available():
         return warn(
             f"torch is built for CUDA {torch.version.cuda} and can use no GPU here",

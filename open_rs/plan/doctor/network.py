@@ -105,9 +105,8 @@ def _ask(spec: OpenAIEngineSpec) -> Reply:
     url = f"{spec.base_url.rstrip('/')}/models"
     headers = {"Authorization": f"Bearer {read_key(spec.api_key_env) or 'none'}"}
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers), timeout=WAIT_S
-        ) as answer:
+        request = urllib.request.Request(url, headers=headers)
+        with urllib.request.build_opener().open(request, timeout=WAIT_S) as answer:
             return Reply(answer.status, "", _models(answer.read(ANSWER_BYTES)))
     except urllib.error.HTTPError as error:
         return Reply(error.code, str(error.reason), ())

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from numbers import Number
 from typing import Any
 
+from open_rs.errors import InputError
 from open_rs.grade import Grade
 from open_rs.plan.doctor.finding import Check, Verdict, fail, ok, skipped, warn
 from open_rs.plan.doctor.subject import Subject
@@ -34,7 +35,10 @@ def opens_think(subject: Subject) -> bool:
     spec = subject.recipe.rollout.engine
     if spec.type == "openai" and not subject.needs_tokenizer:
         return spec.opens_think
-    return subject.prompter.opens_think
+    try:
+        return subject.prompter.opens_think
+    except InputError:  # template.renders says why; rewards can be tried all the same
+        return False
 
 
 def made_up_group(subject: Subject) -> RolloutGroup:

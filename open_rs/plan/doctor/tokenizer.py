@@ -59,21 +59,6 @@ def text_tokens(subject: Subject) -> Verdict:
     return ok("none")
 
 
-def whole_specials(subject: Subject) -> Verdict:
-    """Its special tokens are tokens: one id each."""
-    tokenizer = subject.tokenizer
-    for name in ("eos_token", "bos_token", "pad_token"):
-        token = getattr(tokenizer, name)
-        if token is not None and ids_of(tokenizer, token) != [
-            tokenizer.convert_tokens_to_ids(token)
-        ]:
-            return fail(
-                f"{name} {token!r} is encoded as {len(ids_of(tokenizer, token))} tokens",
-                "name a token of the vocabulary in tokenizer_config.json",
-            )
-    return ok(f"{len(tokenizer.all_special_tokens)} special tokens")
-
-
 def think_tags(subject: Subject) -> Verdict:
     """<think> and </think> stay in a decoded completion, where rewards and the grader look."""
     tokenizer = subject.tokenizer
@@ -139,7 +124,6 @@ CHECKS = (
     VOCABULARY,
     Check("tokenizer.round_trip", round_trip, needs=("tokenizer.loads",)),
     Check("tokenizer.text", text_tokens, needs=("tokenizer.loads",)),
-    Check("tokenizer.special", whole_specials, needs=("tokenizer.loads",)),
     Check("tokenizer.think", think_tags, needs=("tokenizer.loads",)),
     Check("tokenizer.eos", eos, needs=("tokenizer.loads", "model.loads")),
     Check("tokenizer.eos_known", eos_in_vocabulary, needs=("tokenizer.eos",)),

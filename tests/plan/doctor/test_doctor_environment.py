@@ -11,6 +11,14 @@ import types
 
 import pytest
 
+from open_rs.plan.doctor import environment
+
+
+@pytest.fixture(autouse=True)
+def of_the_process(bench):
+    """Without the checks that would work on in a process as broken as this."""
+    bench.checks = environment.CHECKS
+
 
 def install(tmp_path, monkeypatch, name, version, *requires):
     """A package as its metadata shows it, before the one that is really there."""
@@ -91,17 +99,10 @@ def test_no_place_for_temporary_files(bench, tmp_path, monkeypatch):
 
 
 def test_no_compiler_for_what_compiles(bench, tmp_path, monkeypatch):
-    from open_rs.plan.doctor.environment import compiler
-    from open_rs.plan.doctor.finding import Check
-    from open_rs.plan.doctor.runner import diagnose
-    from open_rs.plan.doctor.subject import Subject
-    from open_rs.recipe import recipe_from_dict
-
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
-    recipe = recipe_from_dict({"rollout": {"engine": {"type": "vllm"}}})
-    (found,) = diagnose(Subject(recipe, tmp_path), [Check("environment.compiler", compiler)])
-    assert found.status == "fail" and "there is no C compiler" in found.sentence
+    bench.set("rollout", engine={"type": "vllm"})
+    bench.sees("environment.compiler", "fail", "there is no C compiler", "enforce_eager = true")
 
 
 @pytest.mark.parametrize(
