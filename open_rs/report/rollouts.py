@@ -284,8 +284,11 @@ def shading(packer: Packer, vocabulary: Vocabulary | None) -> str:
         return ""
     if vocabulary is None:
         return " No shading: the run holds no tokenizer that this page can read."
-    texts = "1 text has" if packer.unshaded == 1 else f"{count(packer.unshaded)} texts have"
-    return f" {texts} no shading: the recorded tokens do not spell it."
+    if packer.unshaded == 1:
+        return " 1 text has no shading: its recorded tokens do not spell it."
+    return (
+        f" {count(packer.unshaded)} texts have no shading: their recorded tokens do not spell them."
+    )
 
 
 def pack(value: Any) -> str:

@@ -188,11 +188,14 @@ function buildCurves() {
     new ResizeObserver(() => { place = drawChart(chart, holder, index === 0); place(); }).observe(holder);
   }
   const kinds = new Map(curves.events.map((mark) => [mark.label, mark]));
-  byId("marks").append(...[...kinds.values()].map((mark) => {
+  const legend = [...kinds.values()].map((mark) => {
     const steps = curves.events.filter((one) => one.label === mark.label).map((one) => one.step);
     const listed = steps.length > 6 ? `${steps.length} times` : `step ${steps.join(", ")}`;
     return element("span", {}, swatch(mark), `${mark.label} (${listed})`);
-  }));
+  });
+  const long = legend.length > 10;
+  const holder = element("div", { class: "marks" }, ...legend);
+  byId("marks").append(long ? element("details", {}, element("summary", {}, `What the ${legend.length} kinds of marks are`), holder) : holder);
   byId("cursor").addEventListener("input", (event) => moveTo(Number(event.target.value)));
   byId("figures").addEventListener("toggle", fillFigures, { once: true });
   moveTo(cursor);
@@ -284,7 +287,7 @@ function buildHeats() {
     const wide = heat.width > 1 ? `A column is ${heat.width} steps` : "A column is a step";
     const cap = heat.cap ? " Dashed: the cap." : "";
     byId("heats").append(element("div", { class: "card chart", id: `heat-${heat.id}` }, element("h3", {}, heat.title),
-      element("p", { class: "note" }, `${wide}; the darker, the larger the share of its rollouts.${cap}`), holder));
+      element("p", { class: "note" }, `${wide}; the stronger the color, the larger the share of its rollouts.${cap}`), holder));
     new ResizeObserver(() => drawHeat(heat, holder)).observe(holder);
   }
 }
