@@ -202,7 +202,7 @@ def fault_lines(seeds: Sequence[int], series: Path) -> list[str]:
         delays, by = list[int](), Counter[str]()
         for seed in there:
             found = [one for one in alarms_of(series, name, seed, FAULT_STEPS) if one.step > ONSET]
-            by.update(dict.fromkeys(one.detector.name for one in found))
+            by.update(list(dict.fromkeys(one.detector.name for one in found)))
             delays += [found[0].step - ONSET] if found else []
         delay = f"{statistics.median(delays):g} ({max(delays)})" if delays else "-"
         detectors = ", ".join(f"{one} ({count})" for one, count in by.most_common())
