@@ -47,7 +47,7 @@ TABLES: dict[str, list[Case]] = {
     ],
     "Length, 2 x 8": [Case(completion=size) for size in (64, 128, 256, 512, 1024, 2048)],
     "Tokens of a micro-batch": [
-        Case(micro_batch_tokens=size, group_size=32) for size in (1024, 2048, 4096, 8192)
+        Case(micro_batch_tokens=size, group_size=16) for size in (1024, 2048, 4096, 8192)
     ],
     "Vocabulary, one micro-batch of 4,096 completion tokens, all 30 layers": [
         Case(layers=30, vocabulary=size, micro_batch_tokens=4400, gradient_checkpointing=recompute)
@@ -198,6 +198,7 @@ def lines_of(title: str, cases: list[Case]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--case", type=json.loads, help="one line, for the process that makes it")
+    parser.add_argument("--only", default="", help="tables whose title begins so")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.case:
@@ -211,7 +212,8 @@ def main() -> None:
         "",
     ]
     for title, cases in TABLES.items():
-        lines += lines_of(title, cases)
+        if title.startswith(given.only):
+            lines += lines_of(title, cases)
     text = "\n".join(lines)
     print(text)
     if given.out:

@@ -141,7 +141,21 @@ def compare(name: str, repeats: int, prompts: int | None) -> list[str]:
             f"({min(took):.2f} - {max(took):.2f}) | {ideal / middle:.0%} | {error:.0e} |"
         )
     del gradients, best
-    return [*lines, "", *optimizers(model, repeats), ""]
+    return [*lines, "", shares(model, stream), *optimizers(model, repeats), ""]
+
+
+def shares(model: Any, batches: list[MicroBatch]) -> str:
+    """Where the time of an update goes, by torch's profiler."""
+    kinds = {"products": ("aten::mm", "aten::addmm"), "attention": ("aten::_scaled_dot_product",)}
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        learn(model, batches)
+    events = [(one.key, one.self_cpu_time_total) for one in profile.key_averages()]
+    total = sum(spent for _, spent in events)
+    parts = {
+        kind: sum(spent for key, spent in events if key.startswith(names)) / total
+        for kind, names in kinds.items()
+    }
+    return ", ".join(f"{kind} {part:.0%}" for kind, part in parts.items()) + ", the rest others"
 
 
 def optimizers(model: Any, repeats: int) -> list[str]:
