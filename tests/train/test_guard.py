@@ -89,6 +89,23 @@ def test_stop_ends_the_training_early_with_a_checkpoint(tmp_path):
     assert events(run, "stop")[0]["reason"] == "alarm" and not events(run, "finish")
 
 
+def test_updates_larger_than_planned_are_found_in_the_warm_up_too(tmp_path, monkeypatch):
+    plain = loop.learning_rate
+    monkeypatch.setattr(
+        loop, "learning_rate", lambda step, train: plain(step, train) * (30 if step > 8 else 1)
+    )
+    recipe = recipe_with(
+        **SMALL,
+        train={"num_steps": 13, "save_every": 13, "warmup_ratio": 0.9},
+        sentinel={"actions": dict.fromkeys(sentinel.detector_names(), "off") | {LARGE: "warn"}},
+    )
+    run = start(recipe, tmp_path / "run")
+    (alarm,) = events(run, "alarm")
+    assert alarm["detector"] == LARGE and 11 <= alarm["step"] <= 13
+    assert "optim/update_per_rate is" in alarm["sentence"]
+
+
+LARGE = "update_size"
 WIDER = {"action": "roll_back", "changes": [{"key": CAP, "to": 24}]}
 
 
