@@ -157,7 +157,7 @@ FAULTS: dict[str, Fault] = {
     "half of the golds wrong": wrong_golds,
     "grader times out on half": sampled(time_out),
 }
-LOWER = '{key = "train.learning_rate", times = 0.3}'  # the default change
+LOWER = '{key = "train.learning_rate", times = 0.3}'  # the default change, after any alarm
 # For `recover`: the fault, the changes at a roll-back, and whether the roll-back itself ends it.
 # Weights of rewards and the cap go wrong as settings here, so that a change can put them right.
 RECOVERIES: dict[str, tuple[Fault, str, bool]] = {
@@ -174,5 +174,5 @@ RECOVERIES: dict[str, tuple[Fault, str, bool]] = {
         False,
     ),
     "cap cut to 24 tokens": (setting(CAP, 24), f'{{key = "{CAP}", to = 64}}', False),
-    "engine keeps old weights, default change": (stale_weights, LOWER, True),
+    "engine keeps old weights, lower rate": (stale_weights, LOWER, True),
 }  # fmt: skip

@@ -129,6 +129,20 @@ DETECTOR_NAMES = (
 )
 
 
+# Those that smaller steps can help: after the others, a lower rate would only cost progress.
+TOO_FAST = (
+    "reward_drop",
+    "repetition",
+    "entropy_up",
+    "kl",
+    "gradient_norm",
+    "update_size",
+    "clipping",
+    "held_out_drop",
+    "nonfinite",
+)
+
+
 def check_detectors(names: Iterable[str]) -> None:
     for name in names:
         if name not in DETECTOR_NAMES:
@@ -164,7 +178,7 @@ class SentinelRecipe(Section):
     )
     actions: dict[str, Action] = Field({}, description="another action for single detectors")
     changes: tuple[SentinelChange, ...] = Field(
-        (SentinelChange(key="train.learning_rate", times=0.3),),
+        (SentinelChange(key="train.learning_rate", times=0.3, after=TOO_FAST),),
         description="made when the run is rolled back",
     )
     max_roll_backs: int = Field(3, ge=1, description="the next alarm pauses the run")

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from open_rs.recipe.schedules import DETECTOR_NAMES
+from open_rs.recipe.schedules import DETECTOR_NAMES, SentinelRecipe
 from open_rs.train.sentinel import (
     CLIP,
     DETECTORS,
@@ -146,3 +146,10 @@ def test_a_held_out_score_below_the_best_one():
 def test_the_recipe_knows_every_detector_by_its_name():
     assert list(detector_names()) == sorted(detector_names(), key=DETECTOR_NAMES.index)
     assert set(detector_names()) == set(DETECTOR_NAMES) and len(DETECTOR_NAMES) == 17
+
+
+def test_the_default_change_lowers_the_rate_where_steps_were_too_large():
+    (change,) = SentinelRecipe().changes
+    assert (change.key, change.times) == ("train.learning_rate", 0.3)
+    assert {"kl", "update_size", "nonfinite"} <= set(change.after)
+    assert not {"engine_kl", "undecided", "language", "truncation"} & set(change.after)
