@@ -65,13 +65,13 @@ class DataRecipe(Section):
     )
     select: Literal["stream", "history"] = Field(
         "stream",
-        description="problems in turn, or those of which their groups so far promise the most",
+        description="problems in turn, all or without those that their groups so far show as dead",
     )
     explore: float = Field(
-        0.25, gt=0, le=1, description="share of prompts taken in turn whatever the history says"
+        0.05, gt=0, le=1, description="probability that a dead problem is taken all the same"
     )
     half_life: float = Field(
-        50.0, gt=0, description="steps after which an outcome counts half in the history"
+        200.0, gt=0, description="steps after which an outcome counts half in the history"
     )
 
     @property

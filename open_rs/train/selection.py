@@ -6,18 +6,17 @@ probability p, answers differ within a group with probability
     signal(p) = 1 - p^G - (1 - p)^G
 
 p is not known: it has a Beta posterior, from the right and wrong completions that the problem was
-given lately. The stream goes through all problems in turn; a history picks those of which a pass
-rate drawn from the posterior promises the most (Thompson sampling). Skipping what is predicted dead
-is due to GRESO (arXiv 2506.02177), preferring pass rates in the middle to online difficulty
-filtering (arXiv 2504.03380). Everything here is a function of (seed, step, history).
+given lately. Problems come in turn, and those of which the posterior expects next to no signal are
+passed over, as in GRESO (arXiv 2506.02177); among the others none is preferred. Everything here is
+a function of (seed, step, history).
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, betaln
+from scipy.special import betaln
 
 from open_rs.problems import Problem
 from open_rs.recipe import Recipe
@@ -25,6 +24,7 @@ from open_rs.rollout.noise import stream_key
 from open_rs.rollout.protocol import RolloutGroup
 from open_rs.train.schedule import ProblemSampler
 
+DEAD = 0.4  # one dead group of 8 is below it for one and a half half-lives, two for two and a half
 PRIOR = 0.4  # Beta(0.4, 0.4): a problem not seen yet is likelier very easy or very hard than not
 
 Floats = NDArray[np.float64]
@@ -35,7 +35,7 @@ class History:
     """How many completions of each problem were right and wrong, older ones counting less.
 
     A count halves in `half_life` steps, so what is known of a problem is forgotten and the problem
-    comes again: its posterior falls back to the prior, which promises more than a dead group does.
+    comes again, later where more was known of it.
     """
 
     def __init__(self, half_life: float, counts: Mapping[str, Counts] | None = None) -> None:
@@ -70,17 +70,6 @@ class History:
         all_wrong = np.exp(betaln(a, b + group_size) - betaln(a, b))
         return np.clip(1 - all_right - all_wrong, 0, 1)
 
-    def ranked(
-        self, problems: Sequence[Problem], *, seed: int, step: int, group_size: int
-    ) -> list[Problem]:
-        """The problems by the signal of a pass rate that is drawn from the posterior of each."""
-        if not problems:
-            return []
-        a, b = self.posterior(problems, step)
-        rate = betaincinv(a, b, [uniform(seed, step, problem.id) for problem in problems])
-        signal = 1 - rate**group_size - (1 - rate) ** group_size
-        return [problems[i] for i in np.argsort(-signal, kind="stable")]
-
 
 def next_ids(
     recipe: Recipe,
@@ -95,48 +84,40 @@ def next_ids(
     """The problems of a step's next batch, none of `exclude`, for `missing` groups that teach.
 
     As many as are missing; with loss.oversample so many that as many groups as are missing are
-    expected to teach something, but no more than `most`. Fewer where there are no more.
+    expected to teach something, but no more than `most`. Fewer where there are no more. What is
+    predicted dead is passed over, and taken only where nothing else is left.
     """
     size = recipe.rollout.screen_size or recipe.rollout.group_size
+    passed_over = predicted_dead(recipe, stream.problems, history, step) - exclude
     chosen, expected = list[str](), 0.0
-    found = candidates(recipe, stream, history, step=step, exclude=exclude)
     while expected < missing and len(chosen) < most:
-        problem = next(found, None)
-        if problem is None:
+        found = stream.take(1, exclude | passed_over) or stream.take(1, exclude)
+        if not found:
             break
-        chosen.append(problem.id)
-        [signal] = history.expected_signal([problem], step, size)
+        exclude = exclude | {found[0].id}
+        chosen.append(found[0].id)
+        [signal] = history.expected_signal(found, step, size)
         expected += float(signal) if recipe.loss.oversample else 1.0
     return chosen
 
 
-def candidates(
-    recipe: Recipe, stream: ProblemSampler, history: History, *, step: int, exclude: Set[str]
-) -> Iterator[Problem]:
-    """Problems in the order in which a step would take them, none twice and none of `exclude`.
+def predicted_dead(
+    recipe: Recipe, problems: Sequence[Problem], history: History, step: int
+) -> set[str]:
+    """The problems that a step passes over with data.select = "history".
 
-    With data.select = "history", the share data.explore of them comes from the stream all the same,
-    evenly spread from a random start: so each of N problems is drawn once in N / (explore P) steps
-    at least. The stream moves on as far as its problems are taken.
+    They are those whose next group is expected to teach something with less than the probability
+    DEAD. Each is spared with probability data.explore all the same.
     """
-    taken, share = set(exclude), 1.0 if recipe.data.select == "stream" else recipe.data.explore
-    ranked = iter(list[Problem]())
-    if share < 1:
-        others = [problem for problem in stream.problems if problem.id not in exclude]
-        size = recipe.rollout.group_size
-        ranked = iter(history.ranked(others, seed=recipe.seed, step=step, group_size=size))
-    owed = uniform(recipe.seed, step, f"explore/{len(exclude)}")
-    while True:
-        owed += share
-        if owed >= 1:
-            owed -= 1
-            found = next(iter(stream.take(1, taken)), None)
-        else:
-            found = next((problem for problem in ranked if problem.id not in taken), None)
-        if found is None:
-            return
-        taken.add(found.id)
-        yield found
+    if recipe.data.select == "stream":
+        return set()
+    known = [problem for problem in problems if problem.id in history.counts]
+    signals = history.expected_signal(known, step, recipe.rollout.group_size)
+    return {
+        problem.id
+        for problem, signal in zip(known, signals, strict=True)
+        if signal < DEAD and uniform(recipe.seed, step, problem.id) >= recipe.data.explore
+    }
 
 
 def uniform(seed: int, step: int, name: str) -> float:
