@@ -3,15 +3,18 @@
     OMP_NUM_THREADS=1 python perf/tokens_to_target.py run --seeds 10 --out runs/tokens.jsonl
     python perf/tokens_to_target.py table --out runs/tokens.jsonl
 
-The model is the shipped one. The pool is like the paper's: a quarter of its problems are solved by
-the model at once (level 0), a quarter lies beyond it (level 6), and half is what it can learn from,
-so about half of the groups are dead at first, and more as it learns. Each seed trains every arm
-with the same seed, so that they start alike and are paired. `run` appends a row for each run that
-ends and passes over those that are in the file.
+The model is the shipped one, the reward accuracy alone. Two pools of 120 problems: in `half`, a
+quarter is solved by the model at once (level 0), a quarter lies beyond it (level 6, 3 % solved) and
+half is what it can learn from; in `three quarters`, three of eight are solved, three beyond it. The
+arms that fill a step by dynamic sampling ask for two groups that teach, which is what plain GRPO's
+four prompts come to where half of the groups are dead: so all arms learn from about as many groups
+a step, and what differs is what these cost. Each seed trains every arm from the same start, paired.
+`run` appends a row for each run that ends and passes over those that are in the file.
 
 A run's tokens to the target are the completion tokens that were drawn for training up to where the
-held-out score, averaged over three neighbours in time, first reaches TARGET, between two scores by
-a straight line. A ratio is that of plain GRPO to another arm, both of one seed.
+held-out score, averaged over three neighbours in time, first reaches it, between two scores by a
+straight line. Targets: 0.6, and 0.7, which nobody reaches by levels 1 to 4 alone. A ratio is that
+of plain GRPO to another arm, both of one seed; means of logarithms, Student intervals.
 """
 
 import argparse
@@ -19,7 +22,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -32,36 +35,42 @@ from open_rs.rollout.build import evaluation_params, open_sampler
 from open_rs.runs import append_jsonl, open_run, read_log, read_metrics
 from open_rs.train import loop
 
-LEVELS = [0, 1, 6, 2, 0, 3, 6, 4]
+POOLS = {  # levels in turn: 0 is solved at once, 6 lies beyond the model
+    "half": [0, 1, 6, 2, 0, 3, 6, 4],
+    "three quarters": [0, 6, 2, 6, 0, 6, 0, 4],
+}
 HELD_OUT = [1, 6, 2, 3, 6, 4]  # level 0 has too few problems for three splits, and is solved
-NUM_STEPS, EVERY = 120, 10
+NUM_STEPS, EVERY = 160, 10
 TEST = Source(task="arithmetic", split="test", count=400, levels=HELD_OUT)
-TARGET = 0.8
+TARGETS = (0.6, 0.7)
+FILLED = {"dynamic_sampling": True, "oversample": True}
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "plain": {},
-    "dynamic": {"loss": {"dynamic_sampling": True}},
-    "screen": {"rollout": {"screen_size": 4}},
-    "history": {"data": {"select": "history"}},
-    "history, screen": {"data": {"select": "history"}, "rollout": {"screen_size": 4}},
-    "all": {
+    "dynamic": {"loss": {"dynamic_sampling": True}, "rollout": {"prompts_per_step": 2}},
+    "history": {
         "data": {"select": "history"},
-        "rollout": {"screen_size": 4},
-        "loss": {"dynamic_sampling": True, "oversample": True},
+        "loss": FILLED,
+        "rollout": {"prompts_per_step": 2},
+    },
+    "history, screen": {
+        "data": {"select": "history"},
+        "loss": FILLED,
+        "rollout": {"prompts_per_step": 2, "screen_size": 4},
     },
 }
 
 
-def recipe_of(arm: str, seed: int) -> Recipe:
+def recipe_of(arm: str, pool: str, seed: int) -> Recipe:
     settings: dict[str, Any] = {
         "name": "tokens",
         "seed": seed,
         "data": {
-            "train": {"task": "arithmetic", "count": 240, "levels": LEVELS},
+            "train": {"task": "arithmetic", "count": 120, "levels": POOLS[pool]},
             "validation": {
                 "task": "arithmetic", "split": "validation", "count": 120, "levels": HELD_OUT,
             },
         },
-        "rollout": {"group_size": 8, "prompts_per_step": 8, "max_completion_tokens": 96},
+        "rollout": {"group_size": 8, "prompts_per_step": 4, "max_completion_tokens": 96},
         "rewards": [{"type": "accuracy"}],
         "train": {
             "num_steps": NUM_STEPS, "save_every": NUM_STEPS, "learning_rate": 2e-4,
@@ -75,9 +84,9 @@ def recipe_of(arm: str, seed: int) -> Recipe:
     return recipe_from_dict(settings)
 
 
-def run_arm(arm: str, seed: int) -> dict[str, Any]:
+def run_arm(arm: str, pool: str, seed: int) -> dict[str, Any]:
     """One run: its score curve over tokens, and its score on the test set at the end."""
-    recipe = recipe_of(arm, seed)
+    recipe = recipe_of(arm, pool, seed)
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(Path(folder) / "run", recipe)
         loop.train(recipe, run)
@@ -90,6 +99,7 @@ def run_arm(arm: str, seed: int) -> dict[str, Any]:
         ]
         steps = [row for row in rows if "groups/dead_frac" in row]
         return {
+            "pool": pool,
             "arm": arm,
             "seed": seed,
             "scores": scores,
@@ -133,45 +143,65 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def table(rows: Sequence[dict[str, Any]], target: float) -> list[str]:
-    """A line an arm: tokens to the target, the paired ratio, the final score against plain."""
-    by = {(row["arm"], row["seed"]): row for row in rows}
-    plain = {seed: row for (arm, seed), row in by.items() if arm == "plain"}
+def ratio(theirs: Sequence[float | None], ours: Sequence[float | None]) -> str:
+    """The geometric mean of theirs / ours with its interval, over the pairs that have both."""
+    logs = [math.log(a / b) for a, b in zip(theirs, ours, strict=True) if a and b]
+    if len(logs) < 2:
+        return "-"
+    mean, low, high = (math.exp(one) for one in interval(logs))
+    return f"{mean:.2f} ({low:.2f}-{high:.2f}), {len(logs)} pairs"
+
+
+def price(row: dict[str, Any]) -> float:
+    """Tokens drawn for each group that teaches."""
+    return float(row["tokens"] / sum(row["effective"]))
+
+
+def table(rows: Sequence[dict[str, Any]], pool: str) -> list[str]:
+    """A line an arm: what a group that teaches costs, tokens to the targets, the final score."""
+    by = {(row["arm"], row["seed"]): row for row in rows if row["pool"] == pool}
     lines = [
-        f"target: held-out score {target}",
+        f"pool: {pool}",
         "",
-        "| arm | seeds | reached | tokens to target, median | plain / this (95 %) | tokens, all "
-        "steps | s a step | final score | less plain, points (95 %) | dead groups, first and last third |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| arm | seeds | dead groups, first and last third | groups that teach, a step | tokens "
+        "for each | plain / this | "
+        + " | ".join(f"tokens to {one}: reached, median | plain / this" for one in TARGETS)
+        + " | tokens in all | final score | less plain, points |",
+        "|" + "---|" * (9 + 2 * len(TARGETS)),
     ]
     for arm in ARMS:
-        seeds = sorted(seed for name, seed in by if name == arm and seed in plain)
+        seeds = sorted(seed for name, seed in by if name == arm and ("plain", seed) in by)
         if len(seeds) < 2:
             continue
-        mine = [by[arm, seed] for seed in seeds]
-        spent = {seed: tokens_to_target(by[arm, seed]["scores"], target) for seed in seeds}
-        base = {seed: tokens_to_target(plain[seed]["scores"], target) for seed in seeds}
-        logs = [math.log(base[s] / spent[s]) for s in seeds if base[s] and spent[s]]  # type: ignore[operator]
-        reached = [one for one in spent.values() if one is not None]
-        ratio = "-"
-        if len(logs) > 1:
-            mean, low, high = (math.exp(one) for one in interval(logs))
-            ratio = f"{mean:.2f} ({low:.2f}-{high:.2f}), {len(logs)} pairs"
-        mean, low, high = interval([100 * (by[arm, s]["test"] - plain[s]["test"]) for s in seeds])
+        mine, plain = [by[arm, seed] for seed in seeds], [by["plain", seed] for seed in seeds]
         third = NUM_STEPS // 3
         dead = [
             statistics.mean(statistics.mean(row["dead"][part]) for row in mine)
             for part in (slice(third), slice(-third, None))
         ]
-        lines.append(
-            f"| {arm} | {len(seeds)} | {len(reached)} | "
-            f"{statistics.median(reached) if reached else 0:,.0f} | {ratio} | "
-            f"{statistics.mean(row['tokens'] for row in mine):,.0f} | "
-            f"{statistics.mean(row['seconds'] for row in mine) / NUM_STEPS:.2f} | "
-            f"{100 * statistics.mean(row['test'] for row in mine):.1f} | "
-            f"{mean:+.1f} ({low:+.1f}, {high:+.1f}) | {dead[0]:.2f}, {dead[1]:.2f} |"
-        )
-    return lines
+        cells = [
+            arm,
+            str(len(seeds)),
+            f"{dead[0]:.2f}, {dead[1]:.2f}",
+            f"{statistics.mean(statistics.mean(row['effective']) for row in mine):.2f}",
+            f"{statistics.mean(map(price, mine)):,.0f}",
+            ratio([price(row) for row in plain], [price(row) for row in mine]),
+        ]
+        for target in TARGETS:
+            spent = [tokens_to_target(row["scores"], target) for row in mine]
+            reached = [one for one in spent if one is not None]
+            median = f"{statistics.median(reached):,.0f}" if reached else "-"
+            theirs = [tokens_to_target(row["scores"], target) for row in plain]
+            cells += [f"{len(reached)}, {median}", ratio(theirs, spent)]
+        pairs = zip(mine, plain, strict=True)
+        mean, low, high = interval([100 * (one["test"] - other["test"]) for one, other in pairs])
+        cells += [
+            f"{statistics.mean(row['tokens'] for row in mine):,.0f}",
+            f"{100 * statistics.mean(row['test'] for row in mine):.1f}",
+            f"{mean:+.1f} ({low:+.1f}, {high:+.1f})",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def main() -> None:
@@ -180,18 +210,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
-    parser.add_argument("--target", type=float, default=TARGET)
+    parser.add_argument("--pools", nargs="+", choices=list(POOLS), default=list(POOLS))
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     done = read_log(given.out) if given.out.exists() else []
     if given.what == "table":
-        print("\n".join(table(done, given.target)))
+        print("\n".join(line for pool in given.pools for line in table(done, pool)))
         return
-    held = {(row["arm"], row["seed"]) for row in done}
+    held = {(row["pool"], row["arm"], row["seed"]) for row in done}
     for seed in range(given.first, given.first + given.seeds):
-        for arm in given.arms:
-            if (arm, seed) not in held:
-                append_jsonl(given.out, run_arm(arm, seed))
+        for pool, arm in product(given.pools, given.arms):
+            if (pool, arm, seed) not in held:
+                append_jsonl(given.out, run_arm(arm, pool, seed))
 
 
 if __name__ == "__main__":
