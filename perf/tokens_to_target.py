@@ -21,6 +21,7 @@ import argparse
 import math
 import statistics
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate, pairwise, product
 from pathlib import Path
@@ -32,7 +33,7 @@ from open_rs.models import load_policy
 from open_rs.problems import load_problems
 from open_rs.recipe import Recipe, Source, recipe_from_dict
 from open_rs.rollout.build import evaluation_params, open_sampler
-from open_rs.runs import append_jsonl, open_run, read_log, read_metrics
+from open_rs.runs import RunFolder, append_jsonl, open_run, read_log, read_metrics
 from open_rs.train import loop
 
 POOLS = {  # levels in turn: 0 is solved at once, 6 lies beyond the model
@@ -106,9 +107,23 @@ def run_arm(arm: str, pool: str, seed: int) -> dict[str, Any]:
             "tokens": drawn[-1],
             "dead": [row["groups/dead_frac"] for row in steps],
             "effective": [row["groups/effective"] for row in steps],
+            "dead_tokens": dead_tokens(run),
             "seconds": sum(row["time/step_s"] for row in steps),
             "test": test_score(recipe, run.checkpoint(NUM_STEPS)),
         }
+
+
+def dead_tokens(run: RunFolder) -> int:
+    """Completion tokens of groups in which every advantage is 0."""
+    tokens: Counter[tuple[int, str]] = Counter()
+    alive = set()
+    for step in range(1, NUM_STEPS + 1):
+        for row in read_log(run.rollouts(step)):
+            group = step, row["problem_id"]
+            tokens[group] += len(row["completion_ids"])
+            if row["advantage"]:
+                alive.add(group)
+    return sum(count for group, count in tokens.items() if group not in alive)
 
 
 def test_score(recipe: Recipe, checkpoint: Path) -> float:
@@ -163,11 +178,11 @@ def table(rows: Sequence[dict[str, Any]], pool: str) -> list[str]:
     lines = [
         f"pool: {pool}",
         "",
-        "| arm | seeds | dead groups, first and last third | groups that teach, a step | tokens "
-        "for each | plain / this | "
+        "| arm | seeds | dead groups, first and last third | tokens in dead groups | groups that "
+        "teach, a step | tokens for each | plain / this | "
         + " | ".join(f"tokens to {one}: reached, median | plain / this" for one in TARGETS)
         + " | tokens in all | final score | less plain, points |",
-        "|" + "---|" * (9 + 2 * len(TARGETS)),
+        "|" + "---|" * (10 + 2 * len(TARGETS)),
     ]
     for arm in ARMS:
         seeds = sorted(seed for name, seed in by if name == arm and ("plain", seed) in by)
@@ -183,6 +198,7 @@ def table(rows: Sequence[dict[str, Any]], pool: str) -> list[str]:
             arm,
             str(len(seeds)),
             f"{dead[0]:.2f}, {dead[1]:.2f}",
+            f"{statistics.mean(row['dead_tokens'] / row['tokens'] for row in mine):.2f}",
             f"{statistics.mean(statistics.mean(row['effective']) for row in mine):.2f}",
             f"{statistics.mean(map(price, mine)):,.0f}",
             ratio([price(row) for row in plain], [price(row) for row in mine]),
