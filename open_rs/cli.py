@@ -21,6 +21,7 @@ from open_rs.commands import (
     grade,
     import_,
     init,
+    plan,
     power,
     report,
     train,
@@ -49,7 +50,10 @@ COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
         "open-rs curate --explain ID --out data/set",
     ),
     doctor.doctor: ("open-rs doctor", "open-rs doctor recipe.toml --all"),
-    train.plan: ("open-rs plan recipe.toml", "open-rs plan recipe.toml train.num_steps=500"),
+    plan.plan: (
+        "open-rs plan recipe.toml train.num_steps=500",
+        "open-rs plan recipe.toml --device A40 --gpus 4 --mean-tokens 2500",
+    ),
     train.train: (
         "open-rs train recipe.toml train.num_steps=50 rollout.group_size=8",
         "open-rs train --resume runs/NAME",

@@ -1,17 +1,17 @@
-"""`open-rs quickstart`, `plan` and `train`: the stages of a run, one after the other."""
+"""`open-rs quickstart` and `train`: the stages of a run, one after the other."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from open_rs.commands.compare import comparison_text
 from open_rs.commands.curate import curate_stage
+from open_rs.commands.plan import plan_stage, say_plan
 from open_rs.commands.shared import (
     Json,
     Out,
     Overrides,
-    RecipeArg,
     be_the_writer,
     existing_run,
     open_folder,
@@ -39,21 +39,6 @@ def quickstart(
     run = open_folder(context, recipe, out)
     run_stages(recipe, run)
     finish(run, as_json)
-
-
-def plan(
-    context: typer.Context,
-    recipe_path: RecipeArg,
-    overrides: Overrides = None,
-    out: Out = None,
-    as_json: Json = False,
-) -> None:
-    """What the recipe will cost on this machine, from a probe of a few seconds."""
-    recipe, run = open_recipe(context, recipe_path, overrides, out)
-    if recipe.sources:
-        curate_stage(recipe, run)
-    made = plan_stage(recipe, run)
-    show(made, as_json, plan_text(made))
 
 
 def train(
@@ -158,16 +143,6 @@ def run_stages(recipe: "Recipe", run: "RunFolder") -> None:
     build_report(run)
 
 
-def plan_stage(recipe: "Recipe", run: "RunFolder") -> dict[str, Any]:
-    from open_rs.plan.forecast import make_plan
-    from open_rs.runs import Ledger, read_json
-
-    if run.plan.exists():
-        return read_json(run.plan)
-    with Ledger(run.ledger).phase("plan"):
-        return make_plan(recipe, run)
-
-
 def train_stage(recipe: "Recipe", run: "RunFolder", *, accept_changes: bool = False) -> None:
     from open_rs.interrupt import Interrupted
     from open_rs.train.loop import train as train_loop
@@ -179,12 +154,6 @@ def train_stage(recipe: "Recipe", run: "RunFolder", *, accept_changes: bool = Fa
         stop(reason, 128 + stopped.number)
 
 
-def say_plan(made: dict[str, Any]) -> None:
-    from open_rs.console import say
-
-    say(plan_text(made))
-
-
 def finish(run: "RunFolder", as_json: bool) -> None:
     """The result of a pipeline: the verdict and where the report lies."""
     from open_rs.runs import read_json
@@ -192,26 +161,3 @@ def finish(run: "RunFolder", as_json: bool) -> None:
     comparison = read_json(run.evaluation("comparison.json"))
     result = {"comparison": comparison, "report": str(run.report)}
     show(result, as_json, f"{comparison_text(comparison)}\nreport: {run.report}")
-
-
-def plan_text(made: dict[str, Any]) -> str:
-    seconds, memory = made["seconds"], made["memory_bytes"]
-    low, high = made["seconds_range"]
-    price = made["usd_per_hour"]
-    usd = "" if price is None else f", ${low / 3600 * price:.2f} to ${high / 3600 * price:.2f}"
-    parts = ", ".join(f"{name} {seconds[name]:.0f}" for name in seconds if name != "total")
-    rows = [
-        f"plan: {made['steps']} steps, {made['completions']} completions in training and "
-        f"{made['evaluation_completions']} in evaluation, {made['completion_tokens_are']} "
-        f"{made['completion_tokens']:,} tokens, {made['epochs']:.1f} epochs of "
-        f"{made['problems']} problems",
-        f"  time {seconds['total']:.0f} s, between {low:.0f} and {high:.0f}{usd} ({parts}), "
-        f"memory {memory['total'] / 2**30:.2f} GiB",
-    ]
-    return "\n".join([*rows, *finding_lines(made["findings"])])
-
-
-def finding_lines(findings: list[dict[str, str]]) -> list[str]:
-    return [
-        f"  {one['severity']}: {one['key']}: {one['sentence']}; {one['cure']}" for one in findings
-    ]

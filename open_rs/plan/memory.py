@@ -1,62 +1,111 @@
-"""Peak memory of a training run by part, from shapes alone.
+"""Peak memory of a training run by part and by phase, from shapes and counts.
 
-Letters: N parameters, H hidden size, L layers, V vocabulary, S tokens of the longest row.
+The parts that a run holds all the time are weights, a frozen reference, the optimizer's moments and
+what the process itself takes. To these comes what a phase needs: rollouts the KV cache, an update
+activations, logits and gradients, a step of AdamW the gradients, and what a save copies beside
+whatever goes on.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-FLOAT = 4  # bytes of float32
-CHUNK_TOKENS = 1024  # rows of logits that exist at once, as train.logprobs makes them
-# Floats that one layer keeps per token for its backward pass, in multiples of H and of the MLP's
+from open_rs.plan.shapes import FLOAT, HALF, ModelShape
+
+LOGIT_BYTES = 256 * 2**20  # of logits that exist at once, as train.logprobs makes them
+# Values that one layer keeps per token for its backward pass, in multiples of H and of the MLP's
 # width: normed inputs, queries, keys, values, attention output, residuals; gate, up, their product
-# and the activation.
+# and the activation. Where a probe has counted them, its number is taken.
 HIDDEN_KEPT, MLP_KEPT = 8, 4
+UNIFORM, PICKED = 8, 12  # bytes of a slot's position beside the cache: noise, token id, log-prob
 
 
 @dataclass(frozen=True)
-class ModelShape:
-    """What memory depends on. `bytes_per_weight` is 4 for float32 and 2 for bfloat16."""
+class Sizes:
+    """What the memory of a phase grows with."""
 
-    parameters: int
-    trained_parameters: int
-    hidden_size: int
-    intermediate_size: int
-    layers: int
-    vocab_size: int
-    kv_width: int  # key-value heads x head size
-    bytes_per_weight: int
+    slots: int  # rows decoded side by side
+    positions: int  # that the longest of them reaches
+    cap: int  # completion tokens that a slot has room for
+    forwarded: int  # tokens of the largest micro-batch that go through the blocks
+    scored: int  # ... whose log-probs are taken
+    batches: int = 2  # micro-batches of an update: gradients are there from the second on
 
 
-def memory_bytes(
+@dataclass(frozen=True)
+class Setting:
+    """What of the recipe decides memory. `kept`: bytes of activations per token as counted, None:
+    from the shape. `autocast`: weights in float32, of which every product takes a copy in
+    half precision.
+    """
+
+    with_reference: bool
+    gradient_checkpointing: bool
+    kept: float | None = None
+    autocast: bool = False
+
+
+def kept_per_token(shape: ModelShape, *, gradient_checkpointing: bool) -> float:
+    """Bytes of activations per token, from the shape alone; checkpointing keeps one layer in full
+    and the input of each.
+    """
+    layer = HIDDEN_KEPT * shape.hidden_size + MLP_KEPT * shape.intermediate_size
+    if gradient_checkpointing:
+        return (layer + shape.layers * shape.hidden_size) * shape.bytes_per_value
+    return layer * shape.layers * shape.bytes_per_value
+
+
+def parts_of(shape: ModelShape, sizes: Sizes, setting: Setting) -> dict[str, int]:
+    """Bytes by part, without what the process takes."""
+    weights = shape.parameters * shape.bytes_per_weight + shape.lora * FLOAT
+    moments = 2 * shape.trained_parameters * FLOAT
+    kept = setting.kept
+    if kept is None:
+        kept = kept_per_token(shape, gradient_checkpointing=setting.gradient_checkpointing)
+    # decoding lays q, k and v out anew; autocast holds every weight of a product twice
+    copies = shape.layers * shape.hidden_size * (shape.query_width + 2 * shape.kv_width)
+    copies *= shape.bytes_per_weight
+    if setting.autocast and shape.bytes_per_weight > HALF:
+        copies = (shape.body + shape.head) * HALF
+    beside = sizes.slots * sizes.cap * (UNIFORM + PICKED)
+    return {
+        "weights": weights,
+        "reference": weights if setting.with_reference else 0,
+        "optimizer": moments,
+        "gradients": shape.trained_parameters * FLOAT,
+        "activations": round(kept * sizes.forwarded),
+        "logits": min(LOGIT_BYTES, sizes.scored * shape.vocab_size * FLOAT),
+        "kv_cache": sizes.slots * sizes.positions * shape.cache_per_token + beside,
+        "weight_copies": copies,
+        "save_copy": shape.parameters * shape.bytes_per_weight + moments + shape.lora * FLOAT,
+    }
+
+
+def phases_of(
+    parts: Mapping[str, int],
     shape: ModelShape,
     *,
-    micro_batch_tokens: int,
-    slots: int,
-    row_tokens: int,
-    with_reference: bool,
-    gradient_checkpointing: bool,
+    batches: int = 2,
+    save_over: tuple[str, ...] = ("rollout",),
+    copies_on_host: bool = False,
 ) -> dict[str, int]:
-    """Bytes by part and "total".
+    """Bytes at the peak of each phase, without what the process takes.
 
-    AdamW keeps two float32 moments per trained weight, the gradient is one more. Rollout and update
-    take turns, so the peak is the larger of the KV cache and of activations with logits.
+    The first micro-batch finds no gradients but meets those of the head. `save_over`: the phases
+    during which a checkpoint is being written; of CUDA's memory its copy takes nothing.
     """
-    weights = shape.parameters * shape.bytes_per_weight
-    per_token = HIDDEN_KEPT * shape.hidden_size + MLP_KEPT * shape.intermediate_size
-    kept_layers = 1 if gradient_checkpointing else shape.layers
-    tokens = max(micro_batch_tokens, row_tokens)
-    activations = tokens * per_token * kept_layers * shape.bytes_per_weight
-    if gradient_checkpointing:
-        activations += tokens * shape.hidden_size * shape.layers * shape.bytes_per_weight
-    parts = {
-        "weights": weights,
-        "reference": weights if with_reference else 0,
-        "gradients": shape.trained_parameters * FLOAT,
-        "optimizer": 2 * shape.trained_parameters * FLOAT,
-        "kv_cache": 2 * slots * row_tokens * shape.layers * shape.kv_width * shape.bytes_per_weight,
-        "activations": activations,
-        "logits": 3 * min(CHUNK_TOKENS, tokens) * shape.vocab_size * FLOAT,
+    always = parts["weights"] + parts["reference"] + parts["optimizer"]
+    passing = parts["activations"] + parts["logits"]
+    head = 0 if shape.lora else shape.head * FLOAT
+    backward = passing + (parts["gradients"] if batches > 1 else min(head, parts["gradients"]))
+    stepping = parts["gradients"] + (2 * head if not shape.lora else 0)
+    phases = {
+        "rollout": always + parts["kv_cache"] + parts["weight_copies"],
+        "update": always + max(backward, stepping),
     }
-    turns = max(parts["kv_cache"], parts["activations"] + parts["logits"])
-    resident = sum(parts[name] for name in ("weights", "reference", "gradients", "optimizer"))
-    return parts | {"total": resident + turns}
+    saving = [phases[name] for name in save_over] or [always]
+    return phases | {"save": max(saving) + (0 if copies_on_host else parts["save_copy"])}
+
+
+def total_of(phases: Mapping[str, int], process: Mapping[str, int]) -> int:
+    """The peak of a run: the largest phase with what the process takes beside it."""
+    return max(size + process.get(name, 0) for name, size in phases.items())

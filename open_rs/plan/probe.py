@@ -1,82 +1,153 @@
-"""A few seconds of the real thing: how fast this machine decodes and learns with this model."""
+"""Some seconds of the real thing on this machine: the engine, the grader, the rewards, the update.
 
+The weights that it moves are those of a copy which nobody keeps.
+"""
+
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-
+from open_rs.models import mixed_precision
+from open_rs.plan.learnt import learn
+from open_rs.plan.lengths import Lengths
+from open_rs.plan.memory import Setting, Sizes, parts_of, phases_of
+from open_rs.plan.pace import Pace
+from open_rs.plan.sampled import lengths_of, sample
+from open_rs.plan.shapes import ModelShape
 from open_rs.recipe import Recipe
-from open_rs.rollout.build import training_params
-from open_rs.rollout.protocol import Engine, Prompt, RolloutGroup
+from open_rs.rollout.graded import GradedSampler
+from open_rs.rollout.protocol import Prompt, RolloutGroup
 
-PROBE_TOKENS = 64  # completion tokens of a probe's rollouts at most
-UPDATE_TOKENS = 2048  # tokens of a probe's forward and backward at most
+SECONDS = 6.0  # of sampling; the updates take about as long
+FEW_CUT, MANY_CUT = 0.1, 0.5  # shares of completions that were cut off
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Rates are tokens per second: sampled ones in rollout, all tokens of a row in an update."""
+    """What was measured. Rates are tokens a second: of completions in rollout, of whole rows in an
+    update. `process_bytes`: by phase, what was held beside what shapes and counts say.
+    """
 
     rollout_tokens_per_s: float
     update_tokens_per_s: float
     mean_prompt_tokens: float
-    mean_completion_tokens: float  # what the probe cut off counts as the recipe's cap
-    ended_frac: float  # of the probe's completions; below 1 the mean is an upper bound
+    mean_completion_tokens: float
+    ended_frac: float
+    completions: int
     seconds: float
+    lengths: Lengths
+    pace: Pace
+    packed: bool  # a prompt goes through an update once, and no padding
+    kept_per_token: float  # bytes of activations
+    process_bytes: dict[str, int]
+    dead_frac: float | None  # None: too many were cut off to tell, as with all below
+    reward_ranges: dict[str, tuple[float, float]]
+    no_answer_frac: float | None
+
+    def row(self) -> dict[str, Any]:
+        """For plan.json: everything but the single lengths."""
+        row = asdict(replace(self, lengths=replace(self.lengths, groups=())))
+        return dict(json.loads(json.dumps(row)))
 
 
-def run_probe(recipe: Recipe, engine: Engine, model: Any, prompts: Sequence[Prompt]) -> Probe:
-    """Sample one short batch of the recipe's own size, then one forward and backward over it."""
+def run_probe(
+    recipe: Recipe,
+    sampler: GradedSampler,
+    model: Any,
+    shape: ModelShape,
+    prompts: Sequence[Prompt],
+    *,
+    seconds: float = SECONDS,
+) -> Probe:
+    """Sample batches of the recipe's own size, grade and score them, learn from parts of them."""
     started = time.perf_counter()
-    batch = prompts[: recipe.rollout.prompts_per_step]
-    params = training_params(recipe)
-    cap = min(params.max_completion_tokens, PROBE_TOKENS)
-    short = replace(params, max_completion_tokens=cap)
-    settings: dict[str, Any] = {
-        "group_size": recipe.rollout.group_size,
-        "seed": recipe.seed,
-        "step": -2,  # a stream of its own: nothing that the run samples
-    }
-    engine.generate(
-        batch[:1], params=replace(params, max_completion_tokens=2), **settings
-    )  # warm-up
-    groups = engine.generate(batch, params=short, **settings)
-    assert engine.stats is not None
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    ended = [
-        r for r in rollouts if r.finish_reason == "stop" or cap == params.max_completion_tokens
-    ]
-    tokens = sum(len(rollout.completion_ids) for rollout in ended)
-    tokens += (len(rollouts) - len(ended)) * params.max_completion_tokens
+    with mixed_precision(recipe.model):
+        sampled = sample(recipe, sampler, prompts, seconds)
+    groups, cap = sampled.groups, recipe.rollout.max_completion_tokens
+    rewarded = score_groups(recipe, sampler, groups)
+    learnt = learn(recipe, model, shape, groups, seconds / 2)
+    lengths = Lengths(tuple(map(lengths_of, groups)), sampled.cut, cap, "the probe")
+    cut = lengths.cut_frac if sampled.cut < cap else 0.0
+    count = len(lengths.seen)
+    slots = max(one.slots for one in sampled.batches)
+    longest = max(one.longest for one in sampled.batches)
+    once = learnt.pass_
+    sizes = Sizes(slots, longest, sampled.cut, once.forwarded, once.scored)
+    setting = Setting(
+        with_reference=False,
+        gradient_checkpointing=recipe.train.gradient_checkpointing,
+        kept=learnt.kept,
+    )
+    parts = parts_of(shape, sizes, setting)
+    rolling = phases_of(parts | {"optimizer": 0}, shape)["rollout"]
+    updating = phases_of(parts, shape, batches=1)["update"]
     return Probe(
-        rollout_tokens_per_s=engine.stats.completion_tokens / engine.stats.seconds,
-        update_tokens_per_s=update_rate(model, groups),
-        mean_prompt_tokens=sum(len(prompt.prompt_ids) for prompt in prompts) / len(prompts),
-        mean_completion_tokens=tokens / len(rollouts),
-        ended_frac=len(ended) / len(rollouts),
+        rollout_tokens_per_s=sampled.rate,
+        update_tokens_per_s=learnt.tokens_per_s,
+        mean_prompt_tokens=sum(len(one.prompt_ids) for one in prompts) / len(prompts),
+        mean_completion_tokens=lengths.means()[1],
+        ended_frac=1 - cut,
+        completions=count,
         seconds=time.perf_counter() - started,
+        lengths=lengths,
+        pace=Pace(
+            decode=sampled.pace(shape),
+            update=learnt.pace,
+            optimizer_s=learnt.optimizer_s,
+            reference=learnt.reference,
+            row_s=rewarded.seconds / count,
+        ),
+        packed=learnt.packed,
+        kept_per_token=learnt.kept,
+        process_bytes={
+            "rollout": max(sampled.peak - rolling, 0),
+            "update": max(learnt.peak - updating, 0),
+        },
+        dead_frac=rewarded.dead_frac if cut <= FEW_CUT else None,
+        reward_ranges=rewarded.ranges if cut <= MANY_CUT else {},
+        no_answer_frac=rewarded.no_answer_frac if cut <= MANY_CUT else None,
     )
 
 
-def update_rate(model: Any, groups: Sequence[RolloutGroup]) -> float:
-    """Tokens per second of one forward and backward, the model's own cross entropy as the loss."""
-    rows: list[list[int]] = []
-    for group in groups:
-        for rollout in group.rollouts:
-            row = [*group.prompt_ids, *rollout.completion_ids]
-            if rows and (len(rows) + 1) * max(map(len, [*rows, row])) > UPDATE_TOKENS:
-                break
-            rows.append(row)
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [row[0]] * (longest - len(row)) for row in rows], device=model.device)
-    model.train()
+@dataclass(frozen=True)
+class Rewarded:
+    """What grader and rewards say of the probe's completions."""
+
+    seconds: float
+    dead_frac: float
+    ranges: dict[str, tuple[float, float]]
+    no_answer_frac: float
+
+
+def score_groups(
+    recipe: Recipe, sampler: GradedSampler, groups: Sequence[RolloutGroup]
+) -> Rewarded:
+    """The rewards of the recipe on graded groups."""
+    from open_rs.train.rewards import open_rewards, score
+    from open_rs.train.selection import rewards_differ
+
+    cap = recipe.rollout.max_completion_tokens
     started = time.perf_counter()
-    model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-    if ids.is_cuda:
-        torch.cuda.synchronize()
+    with open_rewards(
+        recipe.rewards,
+        max_completion_tokens=cap,
+        template_opens_think=sampler.prompter.opens_think,
+    ) as rewards:
+        score(groups, rewards)
     seconds = time.perf_counter() - started
-    model.zero_grad(set_to_none=True)
-    model.eval()
-    return ids.numel() / seconds
+    rollouts = [one for group in groups for one in group.rollouts]
+    parts: dict[str, list[float]] = {}
+    for one in rollouts:
+        for name, value in one.reward_breakdown.items():
+            if value is not None:
+                parts.setdefault(name, []).append(value)
+    grades = [one.grade for one in rollouts if one.grade is not None]
+    silent = sum(grade.outcome == "no_answer" for grade in grades)
+    return Rewarded(
+        seconds=seconds,
+        dead_frac=1 - sum(map(rewards_differ, groups)) / len(groups),
+        ranges={name: (min(values), max(values)) for name, values in parts.items()},
+        no_answer_frac=silent / max(len(grades), 1),
+    )

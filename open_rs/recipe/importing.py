@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from open_rs.errors import InputError
 from open_rs.recipe.theirs import LEFT_OUT, LOSSES, REWARDS, SAME, Settings
@@ -356,7 +356,25 @@ def recipe_text(made: Imported, source: str) -> str:
     document.add(tomlkit.comment(f"Imported from {source}. What is read differently here:"))
     for note in made.notes:
         if note.kind != "carried over":
-            document.add(tomlkit.comment(f"{note.kind}: {note.key}: {note.text}"))
+            document.add(tomlkit.comment(note_line(note)))
     for key, value in made.settings.items():
         document.add(key, tomlkit.item(value))
     return tomlkit.dumps(document)
+
+
+def note_line(note: Note) -> str:
+    return f"{note.kind}: {note.key}: {note.text}"
+
+
+def read_notes(path: Path) -> list[Note]:
+    """The notes that `recipe_text` wrote at the head of a recipe; none where it wrote none."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines or not lines[0].startswith("# Imported from "):
+        return []
+    notes = []
+    for line in lines[1:]:
+        kind, key, text = [*line.removeprefix("# ").split(": ", 2), "", ""][:3]
+        if not line.startswith("# ") or kind not in get_args(Kind):
+            break
+        notes.append(Note(cast(Kind, kind), key, text))
+    return notes

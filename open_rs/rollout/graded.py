@@ -53,7 +53,7 @@ class GradedSampler:
                 on_graded(prompt, rollout)
 
         def submit(prompt: Prompt, rollout: Rollout) -> None:
-            pending.append((self._judged(prompt, rollout), prompt, rollout))
+            pending.append((self.judged(prompt, rollout), prompt, rollout))
             while pending and pending[0][0].done():
                 settle()
 
@@ -76,7 +76,7 @@ class GradedSampler:
             settle()
         return groups
 
-    def _judged(self, prompt: Prompt, rollout: Rollout) -> Future[Grade]:
+    def judged(self, prompt: Prompt, rollout: Rollout) -> Future[Grade]:
         """The grade to come; of a rollout without a completion it is `error`."""
         if rollout.error is None:
             return self.grader.submit(

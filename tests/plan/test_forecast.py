@@ -1,17 +1,18 @@
-"""The forecast by hand: counts from the recipe, seconds from the probe, bytes from the shape."""
-
-import inspect
+"""The forecast by hand: counts from the recipe, seconds from a pace, and a real probe."""
 
 import pytest
 
-from open_rs.plan.forecast import forecast, make_plan
-from open_rs.plan.memory import CHUNK_TOKENS, ModelShape, memory_bytes
-from open_rs.plan.probe import Probe, run_probe
-from open_rs.problems import Problem
+from open_rs.plan import subject as subjects
+from open_rs.plan.devices import DEVICES
+from open_rs.plan.forecast import make_plan
+from open_rs.plan.gather import Wish
+from open_rs.plan.lengths import Lengths
+from open_rs.plan.pace import Pace, device_pace, fit
+from open_rs.plan.schedule import Group
+from open_rs.plan.shapes import known_shape
+from open_rs.plan.workload import Machine, calls_of, made_steps, sampling_seconds
 from open_rs.recipe import recipe_from_dict
-from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup
 from open_rs.runs import open_run, read_json
-from open_rs.train.logprobs import completion_logprobs
 
 RECIPE = {
     "data": {
@@ -23,96 +24,209 @@ RECIPE = {
     "train": {"num_steps": 20, "updates_per_batch": 2, "save_every": 10},
     "evaluate": {"every": 10, "num_samples": 3, "validation_samples": 2},
 }
-PROBE = Probe(
-    rollout_tokens_per_s=1000.0,
-    update_tokens_per_s=500.0,
-    mean_prompt_tokens=10.0,
-    mean_completion_tokens=40.0,
-    ended_frac=1.0,
-    seconds=1.0,
-)
+SHAPE = known_shape("Qwen/Qwen2.5-1.5B")
+# a second for each step of decoding, and for each micro-batch; half a second for AdamW
+PACE = Pace(decode=(0, 1, 0, 0, 0, 0), update=(1, 0, 0), optimizer_s=0.5, reference=0.25, row_s=0.1)
+TEN = Lengths((Group(5, (10,)),), 100, 100, "the probe")
 
 
-def test_counts_and_seconds_by_hand():
-    plan = forecast(
-        recipe_from_dict(RECIPE), PROBE, num_problems=40, held_out={"validation": 10, "test": 20}
-    )
+def machine(**changes):
+    settings = {"pace": PACE, "shape": SHAPE, "packed": True, "dead": 0.0}
+    return Machine(**(settings | changes))
+
+
+def recipe_with(**sections):
+    settings = {key: dict(value) for key, value in RECIPE.items()}
+    for section, values in sections.items():
+        settings.setdefault(section, {}).update(values)
+    return recipe_from_dict(settings)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A plan of the shipped model, and its run."""
+    recipe = recipe_from_dict(RECIPE | {"model": {"path": "tiny"}})
+    run = open_run(tmp_path_factory.mktemp("plan") / "run", recipe)
+    return make_plan(recipe, run, Wish(probe_seconds=1.0)), run
+
+
+def test_a_plan_of_the_shipped_model_is_written_and_trains_nothing(made):
+    plan, run = made
+    assert read_json(run.plan) == plan
+    assert {one["key"] for one in plan["findings"]} >= {"budget.usd_per_hour"}
+    assert not run.checkpoints.exists() and not run.metrics.exists()
+
+
+def test_counts_by_hand(made):
+    plan, _ = made
     # 20 steps / 2 updates = 10 batches of 8 prompts; 80 / 40 = 2 epochs; 80 * 4 completions
     assert (plan["prompts"], plan["epochs"], plan["completions"]) == (80, 2.0, 320)
+    assert plan["steps_per_epoch"] == 10
     # scored at steps 0, 10, 20: 3 * 10 * 2, and the test split twice: 2 * 20 * 3
     assert plan["evaluation_completions"] == 180
-    assert plan["completion_tokens"] == (320 + 180) * 40
-    # 320 * 40 / 1000; 2 updates * 320 * (10 + 40) / 500; 180 * 40 / 1000
-    expected = {"rollout": 12.8, "update": 64.0, "evaluate": 7.2, "total": 84.0}
-    assert plan["seconds"] == pytest.approx(expected, rel=1e-12)
+    assert plan["checkpoints"] == [
+        {"step": 10, "prompts": 40, "completions": 160},
+        {"step": 20, "prompts": 80, "completions": 320},
+    ]
 
 
-def test_completions_that_outlast_the_probe_make_the_forecast_a_bound():
-    probe = Probe(**{**vars(PROBE), "mean_completion_tokens": 55.0, "ended_frac": 0.75})
-    recipe = recipe_from_dict(RECIPE)
-    plan = forecast(recipe, probe, num_problems=40, held_out={"validation": 0, "test": 0})
-    assert plan["completion_tokens_are"] == "at most"
-    assert plan["completion_tokens"] == 320 * 55
-
-
-class ScriptedEngine:
-    """Two completions of 10 tokens that end, two that the probe's cap of 64 cuts off."""
-
-    name, stats = "scripted", None
-
-    def generate(self, prompts, *, group_size, params, seed, step=0, **_):
-        lengths = [10, 10, params.max_completion_tokens, params.max_completion_tokens]
-        rollouts = [
-            Rollout([5] * n, [0.0] * n, "", "stop" if n == 10 else "length") for n in lengths
-        ]
-        self.stats = EngineStats(prompt_tokens=0, completion_tokens=sum(lengths), seconds=2.0)
-        return [RolloutGroup(prompt.problem, prompt.prompt_ids, rollouts) for prompt in prompts]
-
-
-def test_what_the_probe_cuts_off_counts_as_the_cap(monkeypatch):
-    monkeypatch.setattr("open_rs.plan.probe.update_rate", lambda model, groups: 1.0)
-    prompts = [Prompt(Problem("a", "?", "!"), [1, 2, 3])]
-    probe = run_probe(recipe_from_dict(RECIPE), ScriptedEngine(), None, prompts)
-    assert probe.mean_completion_tokens == (10 + 10 + 100 + 100) / 4
-    assert probe.ended_frac == 0.5
-    assert probe.rollout_tokens_per_s == (10 + 10 + 64 + 64) / 2
-
-
-def test_chunks_of_logits_are_as_large_as_the_trainer_makes_them():
-    chunk = inspect.signature(completion_logprobs).parameters["chunk_tokens"].default
-    assert chunk == CHUNK_TOKENS
-
-
-def test_memory_by_hand():
-    shape = ModelShape(
-        parameters=1000,
-        trained_parameters=100,
-        hidden_size=8,
-        intermediate_size=16,
-        layers=2,
-        vocab_size=50,
-        kv_width=4,
-        bytes_per_weight=4,
+def test_a_probe_tells_time_memory_and_lengths(made):
+    plan, _ = made
+    seconds, (low, high) = plan["seconds"], plan["seconds_range"]
+    assert seconds["total"] == pytest.approx(
+        sum(seconds[one] for one in ("rollout", "update", "evaluate", "save"))
     )
-    settings = {"micro_batch_tokens": 64, "slots": 3, "row_tokens": 20, "with_reference": True}
-    parts = memory_bytes(shape, **settings, gradient_checkpointing=False)
-    assert parts["weights"] == parts["reference"] == 4000
-    assert (parts["gradients"], parts["optimizer"]) == (400, 800)
-    assert parts["kv_cache"] == 2 * 3 * 20 * 2 * 4 * 4  # keys and values, slots, tokens, L, width
-    assert parts["activations"] == 64 * (8 * 8 + 4 * 16) * 2 * 4
-    assert parts["logits"] == 3 * 64 * 50 * 4
-    turns = max(parts["kv_cache"], parts["activations"] + parts["logits"])
-    assert parts["total"] == 4000 + 4000 + 400 + 800 + turns
-    less = memory_bytes(shape, **settings, gradient_checkpointing=True)
-    # one layer in full and the input of each of the two
-    assert less["activations"] == 64 * 128 * 4 + 64 * 8 * 2 * 4
+    assert 0 < low < seconds["total"] < high
+    assert plan["memory_bytes"]["process"] > 50 * 2**20
+    assert plan["memory_bytes"]["total"] <= plan["memory_at_cap"] < plan["device"]["memory_bytes"]
+    assert 0 < plan["lengths"]["low"] < plan["lengths"]["mean"] <= 100
+    assert plan["usd_per_hour"] is None and "usd_range" not in plan
+    assert plan["probe"]["seconds"] < 30
+    assert plan["probe"]["lengths"]["groups"] == []
 
 
-def test_a_plan_of_the_shipped_model_is_written_and_trains_nothing(tmp_path):
-    recipe = recipe_from_dict(RECIPE | {"model": {"path": "tiny"}})
+def test_a_step_by_hand():
+    # 32 rows in 64 slots: 10 steps; 32 rows of 0.1 s; two updates of one micro-batch and AdamW
+    step = made_steps(recipe_with(), TEN, machine(), problems=40)
+    assert step.rollout_s == pytest.approx(10 + 3.2)
+    assert step.update_s == pytest.approx(2 * 1.5)
+    assert (step.completions, step.tokens) == (32, 320)
+    # heads of 4 tokens once for each of 8 prompts, 320 of completions
+    assert (step.sizes.forwarded, step.sizes.scored) == (352, 320)
+    assert (step.sizes.slots, step.sizes.positions) == (32, 15)
+
+
+def test_fewer_slots_take_more_steps_and_fewer_problems_fewer_rows():
+    slow = made_steps(recipe_with(rollout={"max_slots": 16}), TEN, machine(), problems=40)
+    assert slow.rollout_s == pytest.approx(20 + 3.2)
+    few = made_steps(recipe_with(), TEN, machine(), problems=2)
+    assert few.completions == 8
+
+
+def test_a_reference_goes_through_every_row():
+    step = made_steps(recipe_with(loss={"kl_coef": 0.1}), TEN, machine(dead=1.0), problems=40)
+    assert step.update_s == pytest.approx(2 * (1.25 + 0.5))
+    dead = made_steps(recipe_with(), TEN, machine(dead=1.0), problems=40)
+    assert dead.update_s == pytest.approx(2 * 0.5)  # skipped
+
+
+def test_refills_and_screens_are_counted():
+    import random
+
+    refilled = recipe_with(loss={"dynamic_sampling": True, "max_refills": 2})
+    calls, batch = calls_of(refilled, TEN, random.Random(0), 0.5, 8)
+    assert len(calls) > 1 and len(calls[0]) == 8
+    assert all(group.taught for group in batch)
+    screened = recipe_with(rollout={"screen_size": 2})
+    calls, batch = calls_of(screened, TEN, random.Random(0), 1.0, 8)
+    assert [sum(len(group.lengths) for group in call) for call in calls] == [16]
+    calls, batch = calls_of(screened, TEN, random.Random(0), 0.0, 8)
+    assert [sum(len(group.lengths) for group in call) for call in calls] == [16, 16]
+    assert sum(len(group.lengths) for group in batch) == 32
+
+
+def test_an_evaluation_by_hand():
+    # 20 problems x 3 samples of 10 tokens in 64 slots
+    seconds = sampling_seconds(recipe_with(), TEN, machine(), problems=20, samples=3, cap=100)
+    assert seconds == pytest.approx(10)
+    assert sampling_seconds(recipe_with(), TEN, machine(), problems=20, samples=3, cap=4) == 4
+
+
+def test_devices_share_the_batch():
+    alone = made_steps(recipe_with(), TEN, machine(), problems=40)
+    four = made_steps(recipe_with(), TEN, machine(gpus=4), problems=40)
+    # ten steps all the same, a quarter of the rows; two doublings of 10 %
+    assert four.rollout_s == pytest.approx((10 + 0.8) * 1.2)
+    assert four.completions == alone.completions
+
+
+def test_a_pace_is_found_again_from_its_pieces():
+    import numpy as np
+
+    work = np.array([[1.0, 4, 40], [1, 8, 200], [1, 16, 900], [1, 30, 4000]])
+    seconds = work @ np.array([0.5, 0.1, 1e-3])
+    assert fit(work, seconds, (0.5, 0.1, 1e-3)) == pytest.approx((0.5, 0.1, 1e-3), rel=1e-6)
+    assert min(fit(work, seconds, (0, 0, 0))) >= 0
+
+
+def test_a_larger_device_is_faster():
+    slow, fast = (device_pace(DEVICES[name], SHAPE) for name in ("A40", "H100"))
+    assert all(a >= b for a, b in zip(slow.decode, fast.decode, strict=True))
+    assert slow.update[1] > fast.update[1]
+
+
+# --- what is not here ---
+
+ELSEWHERE = {
+    "model": {"path": "Qwen/Qwen2.5-1.5B-Instruct"},
+    "data": {"train": {"hub": "knoveleng/open-rs"}, "test": {"hub": "HuggingFaceH4/MATH-500"}},
+    "train": {"num_steps": 500},
+}
+
+
+@pytest.fixture
+def nothing_here(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
+    monkeypatch.setattr(subjects, "config_file", lambda model: None)
+
+
+def test_a_model_that_is_not_here_is_planned_by_the_table(nothing_here, tmp_path):
+    recipe = recipe_from_dict(ELSEWHERE)
     run = open_run(tmp_path / "run", recipe)
-    plan = make_plan(recipe, run)
-    assert read_json(run.plan) == plan
-    assert plan["problems"] == 40 and plan["seconds"]["total"] > 0
-    assert {one["key"] for one in plan["findings"]} >= {"data.validation", "budget.usd_per_hour"}
-    assert not run.checkpoints.exists() and not run.metrics.exists()
+    plan = make_plan(recipe, run, Wish(device=DEVICES["A100"], gpus=4, mean_tokens=600))
+    assert plan["problems"] == 7000 and plan["epochs"] == 4000 / 7000
+    assert plan["usd_per_hour"] == pytest.approx(4 * 1.89)
+    assert plan["memory_bytes"]["weights"] == 4 * 1_543_714_304  # float32 masters
+    assert plan["usd_range"][0] < plan["usd_range"][1]
+    assert {one["key"] for one in plan["findings"]} >= {"model.path", "data.train"}
+    assert not run.plan.exists()  # it is not a plan of this machine
+
+
+def test_without_a_device_what_is_known_is_told(nothing_here, tmp_path):
+    recipe = recipe_from_dict(ELSEWHERE)
+    plan = make_plan(recipe, open_run(tmp_path / "run", recipe))
+    assert "seconds" not in plan and "memory_bytes" not in plan
+    assert plan["completions"] == 500 * 8 * 8
+    [missing] = [one for one in plan["findings"] if one["key"] == "model.path"]
+    assert "so nothing was probed" in missing["sentence"]
+
+
+def test_a_model_of_which_nothing_is_known(nothing_here, tmp_path):
+    recipe = recipe_from_dict(ELSEWHERE | {"model": {"path": "somebody/else"}})
+    plan = make_plan(recipe, open_run(tmp_path / "run", recipe), Wish(device=DEVICES["A40"]))
+    [missing] = [one for one in plan["findings"] if one["key"] == "model.path"]
+    assert "not in the table of known models" in missing["sentence"]
+    assert "seconds" not in plan
+
+
+def test_a_recipe_that_no_setting_makes_fit(nothing_here, tmp_path):
+    recipe = recipe_from_dict(ELSEWHERE | {"model": {"path": "Qwen/Qwen3-8B"}})
+    run = open_run(tmp_path / "run", recipe)
+    plan = make_plan(recipe, run, Wish(device=DEVICES["L4"]))
+    [error] = [one for one in plan["findings"] if one["severity"] == "error"]
+    # 16 bytes a weight: 131 GB; by adapters 2 bytes, and 16 GB go into 24
+    assert error["key"] == "model.lora" and "model.lora = { rank = 16 }" in error["cure"]
+    huge = recipe_from_dict(
+        ELSEWHERE | {"model": {"path": "Qwen/Qwen3-8B", "dtype": "float32", "lora": {"rank": 16}}}
+    )
+    plan = make_plan(huge, open_run(tmp_path / "huge", huge), Wish(device=DEVICES["L4"]))
+    [error] = [one for one in plan["findings"] if one["severity"] == "error"]
+    assert error["key"] == "model.path" and "smaller model" in error["cure"]
+
+
+def test_raw_rows_are_planned_before_they_are_curated(tmp_path):
+    recipe = recipe_from_dict(
+        {
+            "sources": [{"task": "arithmetic_raw", "count": 30, "levels": [1]}],
+            "filters": [{"type": "pass_rate", "num_samples": 2}],
+            "rollout": {"group_size": 2, "prompts_per_step": 2, "max_completion_tokens": 16},
+            "train": {"num_steps": 2},
+        }
+    )
+    run = open_run(tmp_path / "run", recipe)
+    plan = make_plan(recipe, run, Wish(probe_seconds=1.0))
+    assert plan["seconds"]["curate"] > 0
+    assert not run.curated.exists() and not run.plan.exists()
+    [raw] = [one for one in plan["findings"] if one["key"] == "sources"]
+    assert "nothing is curated yet" in raw["sentence"]

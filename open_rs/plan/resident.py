@@ -1,0 +1,68 @@
+"""What memory a piece of work takes, watched from beside it."""
+
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+EVERY_S = 0.004
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_bytes() -> int:
+    """Of this process; 0 where the system has no /proc."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+    except OSError:
+        return 0
+
+
+def machine_memory() -> int:
+    """Of this machine, or of the container that this process is in."""
+    whole = os.sysconf("SC_PHYS_PAGES") * PAGE
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdecimal() else whole
+
+
+class PeakMemory:
+    """`with PeakMemory(device) as peak: ...; peak.bytes`: the most that was held meanwhile. On CUDA
+    what tensors took, elsewhere the resident memory of this process.
+    """
+
+    def __init__(self, device: Any) -> None:
+        self.cuda = device if device.type == "cuda" else None
+        self.bytes = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        if self.cuda is not None:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self.cuda)
+        else:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.cuda is not None:
+            import torch
+
+            self.bytes = torch.cuda.max_memory_allocated(self.cuda)
+            return
+        self._done.set()
+        self._thread.join()
+        self.bytes = max(self.bytes, resident_bytes())
+
+    def _watch(self) -> None:
+        while not self._done.wait(EVERY_S):
+            self.bytes = max(self.bytes, resident_bytes())
