@@ -138,7 +138,9 @@ class NativeEngine:
             params=params,
             codes=self._token_codes(stops),
             windows=self.fit.windows,
-            decoder=decoder_of(self.model, self.fit.windows, capacity),
+            decoder=decoder_of(
+                self.model, self.fit.windows, capacity, params.max_completion_tokens
+            ),
         )
         free = list(range(min(self.max_slots, len(pending))))
         while True:

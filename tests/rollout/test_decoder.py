@@ -1,12 +1,13 @@
 """The decoder of Llama-like models: samples are those of the module; dropped when it is wrong."""
 
 import pytest
+import torch
 from tiny_models import EOS, VOCAB, build_model, byte_tokenizer, make_prompts
 
 from open_rs.models import add_lora
 from open_rs.recipe import LoraRecipe
 from open_rs.rollout import native
-from open_rs.rollout.decoder import Decoder, decoder_of
+from open_rs.rollout.decoder import PACKED_TOKENS, Decoder, Product, decoder_of
 from open_rs.rollout.native import NativeEngine
 from open_rs.rollout.protocol import SamplingParams
 from open_rs.rollout.slots import Slots
@@ -83,13 +84,42 @@ def test_weights_are_read_anew_at_each_call(monkeypatch):
 
 
 def test_only_models_of_the_family_get_a_decoder():
-    assert isinstance(decoder_of(build_model("llama"), FULL, 32), Decoder)
-    assert decoder_of(build_model("gemma2"), FULL, 32) is None
-    assert decoder_of(build_model("llama", hidden_act="gelu"), FULL, 32) is None
+    assert isinstance(decoder_of(build_model("llama"), FULL, 32, 8), Decoder)
+    assert decoder_of(build_model("gemma2"), FULL, 32, 8) is None
+    assert decoder_of(build_model("llama", hidden_act="gelu"), FULL, 32, 8) is None
     dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
-    assert decoder_of(build_model("llama", rope_parameters=dynamic), FULL, 32) is None
+    assert decoder_of(build_model("llama", rope_parameters=dynamic), FULL, 32, 8) is None
     two = {"full_attention": None, "sliding_attention": 8}
-    assert decoder_of(build_model("qwen2"), two, 32) is None
+    assert decoder_of(build_model("qwen2"), two, 32, 8) is None
     adapted = add_lora(build_model("qwen2", eos_token_id=EOS), LoraRecipe())
-    assert decoder_of(adapted, FULL, 32) is None
-    assert decoder_of(adapted.get_base_model(), FULL, 32) is None
+    assert decoder_of(adapted, FULL, 32, 8) is None
+    assert decoder_of(adapted.get_base_model(), FULL, 32, 8) is None
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("inputs", "outputs"), [(576, 192), (1536, 96), (130, 515)])
+def test_a_packed_product_is_the_product_and_each_row_is_its_own(inputs, outputs, threads):
+    torch.set_num_threads(threads)
+    draw = torch.Generator().manual_seed(0)
+    rows, hidden = torch.randn(96, inputs, generator=draw), torch.randn(96, outputs, generator=draw)
+    weight, bias = (
+        torch.randn(outputs, inputs, generator=draw),
+        torch.randn(outputs, generator=draw),
+    )
+    packed, plain = (Product(weight, bias, packed=packed) for packed in (True, False))
+    assert packed.packed is not None
+    whole, added = packed(rows), packed.add_to(hidden, rows)
+    torch.testing.assert_close(whole, plain(rows), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(added, plain.add_to(hidden, rows), rtol=1e-5, atol=1e-3)
+    for count in (4 * threads, 12 * threads, 32):
+        assert torch.equal(packed(rows[:count]), whole[:count])
+        assert torch.equal(packed.add_to(hidden[-count:], rows[-count:]), added[-count:])
+
+
+def test_weights_are_packed_where_a_call_is_long_enough_for_it():
+    model = build_model("qwen2", intermediate_size=2048)  # 2048 x 32 is the smallest to be packed
+    short, long = (decoder_of(model, FULL, 64, PACKED_TOKENS - less) for less in (1, 0))
+    assert [layer.gate.packed is None for layer in short.layers] == [True, True]
+    assert [layer.gate.packed is None for layer in long.layers] == [False, False]
+    assert long.layers[0].output.packed is None
+    assert decoder_of(model.bfloat16(), FULL, 64, PACKED_TOKENS).layers[0].gate.packed is None
