@@ -4,8 +4,8 @@ On a small model and a CPU, most of a step is the overhead of transformers' forw
 same maths in a third of the operations: q, k and v by one product, residuals added inside the
 products, and attention with the query heads of a key-value head as its query rows, so that
 grouped keys and values are never repeated. What it does not know stays with the module's own
-forward. The weights are read at each call of `decoder_of`: q, k and v are copied, and on a CPU large
-matrices are packed.
+forward. The weights are read at each call of `decoder_of`: q, k and v are copied, and on a CPU
+large matrices are packed.
 
 n live rows, E hidden size, H key-value heads, A query heads of each, D head size, V vocabulary.
 """
