@@ -26,11 +26,16 @@ def misuses(source: str) -> list[int]:
     ]
 
 
+# Times of files are the wall clock's own, so these two hold them against it
+FILE_TIMES = {"live.py", "plan/doctor/environment.py"}
+
+
 def test_the_package_measures_nothing_by_the_wall_clock():
     root = Path(open_rs.__file__).parent
     found = [
         f"{file.relative_to(root)}:{line}"
         for file in sorted(root.rglob("*.py"))
+        if str(file.relative_to(root)) not in FILE_TIMES
         for line in misuses(file.read_text(encoding="utf-8"))
     ]
     assert found == []
