@@ -38,7 +38,7 @@ def make_plan(recipe: Recipe, run: RunFolder, wish: Wish | None = None) -> dict[
 
 def forecast(recipe: Recipe, known: Known, wish: Wish, run: RunFolder) -> dict[str, Any]:
     """The plan as it stands in plan.json."""
-    lengths = lengths_for(recipe, known, run, wish)
+    lengths = lengths_for(recipe, known, wish)
     dead, probed = dead_share(recipe, known)
     plan: dict[str, Any] = counts_of(recipe, known)
     low, mean, high = lengths.means()

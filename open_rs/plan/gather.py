@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # torch
     from open_rs.plan.probe import Probe
 
 
+FEW = 256  # completions of a probe where curation recorded lengths
+
+
 @dataclass(frozen=True)
 class Wish:
     """What is asked of a plan beside the recipe. `device`: plan for that one, which may not be
@@ -39,6 +42,7 @@ class Known:
     subject: Subject
     shape: ModelShape | None = None
     probe: "Probe | None" = None
+    recorded: Lengths | None = None
     prompt_tokens: dict[str, int] = field(default_factory=dict)  # by problem id
     too_long: int = 0
     longest: int | None = None
@@ -55,7 +59,7 @@ def gather(recipe: Recipe, run: RunFolder, wish: Wish) -> Known:
     if wish.device is not None:
         known.device, known.device_memory = wish.device.name, int(wish.device.memory)
     if subject.model_here and isinstance(recipe.rollout.engine, NativeEngineSpec):
-        encode_and_probe(recipe, known, wish)
+        encode_and_probe(recipe, run, known, wish)
     elif wish.device is None:
         name_this_device(recipe, known)
     if known.shape is None and subject.shape is not None:
@@ -79,7 +83,7 @@ def name_this_device(recipe: Recipe, known: Known) -> None:
         known.device_memory = machine_memory()
 
 
-def encode_and_probe(recipe: Recipe, known: Known, wish: Wish) -> None:
+def encode_and_probe(recipe: Recipe, run: RunFolder, known: Known, wish: Wish) -> None:
     """Load the model, unless it is too large to be tried here, and run the probe."""
     from open_rs.models import load_policy
     from open_rs.rollout.build import open_prompter, open_sampler
@@ -91,17 +95,28 @@ def encode_and_probe(recipe: Recipe, known: Known, wish: Wish) -> None:
     prompts, too_long = prompter.encode_all(known.subject.problems)
     known.prompt_tokens = {one.problem.id: len(one.prompt_ids) for one in prompts}
     known.too_long, known.longest = len(too_long), max(known.prompt_tokens.values(), default=None)
+    known.recorded = recorded_lengths(recipe, run, known)
     shape = known.subject.shape
     if not prompts or (shape is not None and not can_be_tried(recipe, known, shape)):
         return
-    from open_rs.plan.probe import SECONDS, run_probe
+    from open_rs.plan.probe import ENOUGH, SECONDS, run_probe
+    from open_rs.train.schedule import ProblemSampler
 
+    stream = ProblemSampler([one.problem for one in prompts], recipe.seed)
+    by_id = {one.problem.id: one for one in prompts}
+    in_order = [by_id[one.id] for one in stream.take(len(prompts))]  # as training will come to them
     policy = load_policy(recipe.model)
     loaded = shape_loaded(policy, recipe.model)
     with ExitStack() as stack:
         sampler = stack.enter_context(open_sampler(recipe, model=policy))
         known.probe = run_probe(
-            recipe, sampler, policy, loaded, prompts, seconds=wish.probe_seconds or SECONDS
+            recipe,
+            sampler,
+            policy,
+            loaded,
+            in_order,
+            seconds=wish.probe_seconds or SECONDS,
+            completions=FEW if known.recorded else ENOUGH,
         )
     known.shape = loaded if wish.device is None else None
 
@@ -120,22 +135,25 @@ def can_be_tried(recipe: Recipe, known: Known, shape: ModelShape) -> bool:
     return needed < 0.8 * here and not short
 
 
-def lengths_for(recipe: Recipe, known: Known, run: RunFolder, wish: Wish) -> Lengths:
+def recorded_lengths(recipe: Recipe, run: RunFolder, known: Known) -> Lengths | None:
+    """What the run's curation sampled, where the recipe's own model answered."""
+    asked = [one for one in recipe.filters if isinstance(one, PassRateFilter)]
+    own = all(one.model is None and one.engine is None for one in asked)
+    if not own or known.subject.raw:
+        return None
+    return recorded(run, known.prompt_tokens, recipe.rollout.max_completion_tokens)
+
+
+def lengths_for(recipe: Recipe, known: Known, wish: Wish) -> Lengths:
     """Given, recorded, probed or assumed, whichever says most."""
     cap = recipe.rollout.max_completion_tokens
     prompt = round(known.probe.mean_prompt_tokens) if known.probe else known.longest
+    prompt = prompt or recipe.prompt.max_prompt_tokens // 2
     if wish.mean_tokens is not None:
-        return assumed(prompt or recipe.prompt.max_prompt_tokens // 2, cap, wish.mean_tokens)
-    own = all(
-        one.model is None and one.engine is None
-        for one in recipe.filters
-        if isinstance(one, PassRateFilter)
-    )
-    if own and not known.subject.raw and (found := recorded(run, known.prompt_tokens, cap)):
-        return found
-    if known.probe is not None:
-        return known.probe.lengths
-    return assumed(prompt or recipe.prompt.max_prompt_tokens // 2, cap, None)
+        return assumed(prompt, cap, wish.mean_tokens)
+    if known.recorded is not None:
+        return known.recorded
+    return known.probe.lengths if known.probe is not None else assumed(prompt, cap, None)
 
 
 def dead_share(recipe: Recipe, known: Known) -> tuple[float, bool]:

@@ -96,7 +96,9 @@ class Learner:
 def learn(
     recipe: Recipe, model: Any, shape: ModelShape, groups: Sequence[RolloutGroup], seconds: float
 ) -> Learnt:
-    """Updates without rows, with few, with as many as `seconds` allow, and with long ones."""
+    """Updates without rows, with few, with as many of those of a step as `seconds` allow, and with
+    long ones.
+    """
     learner = Learner(recipe, model)
     learner.seconds([])  # AdamW makes its moments
     optimizer_s = learner.seconds([])

@@ -14,7 +14,7 @@ from open_rs.plan.learnt import learn
 from open_rs.plan.lengths import Lengths
 from open_rs.plan.memory import Setting, Sizes, parts_of, phases_of
 from open_rs.plan.pace import Pace
-from open_rs.plan.sampled import lengths_of, sample
+from open_rs.plan.sampled import ENOUGH, lengths_of, sample
 from open_rs.plan.shapes import ModelShape
 from open_rs.recipe import Recipe
 from open_rs.rollout.graded import GradedSampler
@@ -60,14 +60,15 @@ def run_probe(
     prompts: Sequence[Prompt],
     *,
     seconds: float = SECONDS,
+    completions: int = ENOUGH,
 ) -> Probe:
     """Sample batches of the recipe's own size, grade and score them, learn from parts of them."""
     started = time.perf_counter()
     with mixed_precision(recipe.model):
-        sampled = sample(recipe, sampler, prompts, seconds)
+        sampled = sample(recipe, sampler, prompts, seconds, completions=completions)
     groups, cap = sampled.groups, recipe.rollout.max_completion_tokens
     rewarded = score_groups(recipe, sampler, groups)
-    learnt = learn(recipe, model, shape, groups, seconds / 2)
+    learnt = learn(recipe, model, shape, groups[: recipe.rollout.prompts_per_step], seconds / 2)
     lengths = Lengths(tuple(map(lengths_of, groups)), sampled.cut, cap, "the probe")
     cut = lengths.cut_frac if sampled.cut < cap else 0.0
     count = len(lengths.seen)

@@ -20,7 +20,7 @@ from open_rs.rollout.protocol import Prompt, Rollout, RolloutGroup
 STREAM = -2  # of noise: nothing that the run samples
 FEWEST_STEPS = 48  # decoding steps that tell something of lengths
 SHORT, SHORTEST = 8, 2  # completion tokens of the calls that are for their rate alone
-ENOUGH = 384  # completions; a mean of them is within some 5 % where lengths vary by their own size
+ENOUGH = 1024  # completions; their mean is within some 5 % where lengths vary by their own size
 LONG = 4  # times as long is the prompt of the call that tells what attention costs
 PIECES = 20  # into which a call is cut at most
 
@@ -72,10 +72,16 @@ class Sampled:
 
 
 def sample(
-    recipe: Recipe, sampler: GradedSampler, prompts: Sequence[Prompt], seconds: float
+    recipe: Recipe,
+    sampler: GradedSampler,
+    prompts: Sequence[Prompt],
+    seconds: float,
+    *,
+    completions: int = ENOUGH,
 ) -> Sampled:
-    """Short calls, one of them with a long prompt, then batches of the recipe's size for about
-    `seconds`: of fewer prompts, and then cut off, where they would not end in it.
+    """Short calls, one of them with a long prompt, then batches of the recipe's size until there
+    are so many `completions`, or for about `seconds`: of fewer prompts, and then cut off, where
+    they would not end in it.
     """
     cap, size = recipe.rollout.max_completion_tokens, recipe.rollout.group_size
     batch = list(prompts[: recipe.rollout.prompts_per_step])
@@ -96,7 +102,7 @@ def sample(
     stop = time.perf_counter() + seconds
     with PeakMemory(device) as peak:
         for first in range(0, len(prompts), count):
-            enough = len(batches) > 1 and first * size >= ENOUGH
+            enough = len(batches) > 1 and first * size >= completions
             if enough or (batches and time.perf_counter() + 1.5 * batches[-1].seconds > stop):
                 break
             batches.append(probe(prompts[first : first + count], size, cut))
