@@ -2,19 +2,19 @@
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from open_rs.choices import lettered
 from open_rs.errors import InputError
 from open_rs.grade.extract import last_boxed
 from open_rs.normalise import normalised
 from open_rs.plugins import load_function
 from open_rs.recipe import Source
-from open_rs.rows import BadRow, Row, open_bytes, read_jsonl, source_rows
+from open_rs.rows import BadRow, Row, cell_text, open_bytes, read_jsonl, source_rows
 
 __all__ = [
     "Problem",
@@ -105,10 +105,16 @@ EMPTY = BadRow("the problem is empty", "mend or remove the row")
 def _problem(row: Row, source: Source) -> Problem | BadRow:
     """A row as a Problem."""
     theirs = source.columns
-    text = _text(row.get(theirs.get("problem", "problem")), " ")
+    if source.choices is not None:
+        made = lettered(row, source.choices, theirs.get("problem", "problem"))
+        if isinstance(made, BadRow):
+            return made
+        row = {**row, theirs.get("problem", "problem"): made[0]}
+        row[theirs.get("answer", "answer")] = made[1]
+    text = cell_text(row.get(theirs.get("problem", "problem")), " ")
     # "a, b" is a list to the grader, which takes its members in any order
-    answer = _text(row.get(theirs.get("answer", "answer")), ", ")
-    solution = _text(row.get(theirs.get("solution", "solution")), "\n\n")
+    answer = cell_text(row.get(theirs.get("answer", "answer")), ", ")
+    solution = cell_text(row.get(theirs.get("solution", "solution")), "\n\n")
     if text is None:
         return _missing("problem", row, source)
     if source.answer_from == "boxed":
@@ -132,31 +138,14 @@ def _problem(row: Row, source: Source) -> Problem | BadRow:
     longest = max(len(text), len(answer), len(solution or ""))
     if longest > MAX_CHARACTERS:
         return BadRow(f"more than {MAX_CHARACTERS:,} characters", "split or remove the row")
-    given = _text(row.get(theirs.get("id", "id")), " ")
-    own = None if source.name else _text(row.get(theirs.get("source", "source")), ", ")
+    given = cell_text(row.get(theirs.get("id", "id")), " ")
+    own = None if source.name else cell_text(row.get(theirs.get("source", "source")), ", ")
     try:
         id_ = given or problem_id(text, answer)
         f"{id_}{solution}{own}".encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can spell
         return BadRow("not valid Unicode", "mend or remove the row")
     return Problem(id_, text, answer, solution or "", own or source.label)
-
-
-def _text(value: Any, joint: str) -> str | None:
-    """Text, or a number or a list of these as text, as OlympiadBench has for answers; None for
-    anything else: true, NaN, a table, nothing.
-    """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, list) and value:
-        parts = [None if isinstance(one, list) else _text(one, joint) for one in value]
-        if all(part is not None for part in parts):
-            return joint.join(str(part).strip() for part in parts)
-    return None
 
 
 def _missing(ours: str, row: Row, source: Source) -> BadRow:

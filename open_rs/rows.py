@@ -9,6 +9,7 @@ import glob
 import gzip
 import io
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,23 @@ class BadRow:
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
         return f"{self.reason}{detail}; {self.cure}"
+
+
+def cell_text(value: Any, joint: str) -> str | None:
+    """Text, or a number or a list of these as text, as OlympiadBench has for answers; None for
+    anything else: true, NaN, a table, nothing.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, list) and value:
+        parts = [None if isinstance(one, list) else cell_text(one, joint) for one in value]
+        if all(part is not None for part in parts):
+            return joint.join(str(part).strip() for part in parts)
+    return None
 
 
 Found = tuple[str, "Row | BadRow"]  # where it stands, and the row

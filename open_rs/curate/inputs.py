@@ -13,7 +13,8 @@ from open_rs.plugins import load_function
 from open_rs.recipe import FilterSpec, Recipe, Source
 from open_rs.recipe.filters import ModelFilter
 from open_rs.rows import files_of
-from open_rs.runs import sha256
+from open_rs.runs import package_version, sha256
+from open_rs.tasks import GYM
 
 if TYPE_CHECKING:
     from open_rs.curate.rounds import NamedStage
@@ -57,10 +58,14 @@ def held_out_source(recipe: Recipe, name: str) -> Source:
 
 
 def source_hashes(source: Source) -> dict[str, str]:
-    """{name: SHA-256} of each file that a source reads, and of the user's functions in it."""
+    """{name: SHA-256} of each file that a source reads and of the user's functions in it, and the
+    version of the package that makes its problems.
+    """
     hashes: dict[str, str] = {}
     for function in (source.task or "", source.answer_from):
-        if ":" in function:
+        if function.startswith(GYM):
+            hashes["reasoning-gym"] = package_version("reasoning-gym") or "not installed"
+        elif ":" in function:
             hashes |= function_hash(function)
     if source.path is None:
         return hashes

@@ -57,7 +57,7 @@ from open_rs.recipe.schema import (
     RolloutRecipe,
     TrainRecipe,
 )
-from open_rs.recipe.sources import Source
+from open_rs.recipe.sources import ListedChoices, NamedChoices, Source
 from open_rs.recipe.sweep import Arm, SweepRecipe
 
 __all__ = [
@@ -85,11 +85,13 @@ __all__ = [
     "LanguageFilter",
     "LanguageReward",
     "LengthFilter",
+    "ListedChoices",
     "LoraRecipe",
     "LossRecipe",
     "MixFilter",
     "ModelRecipe",
     "MultiPartFilter",
+    "NamedChoices",
     "NativeEngineSpec",
     "NearDuplicatesFilter",
     "OpenAIEngineSpec",

@@ -1,13 +1,39 @@
 """Where problems come from."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from open_rs.recipe.section import Section
 
 COLUMNS = ("id", "problem", "answer", "solution", "source")
+Option = bool | int | float | str
 ANSWERS = ("column", "boxed", "gsm8k", "last_number")
+
+
+class NamedChoices(Section):
+    """Multiple choice as GPQA has it: a column for the right answer and one for each wrong one."""
+
+    type: Literal["gpqa"] = "gpqa"
+    correct: str = Field("Correct Answer", description="the column of the right answer")
+    incorrect: tuple[str, ...] = Field(
+        ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"),
+        min_length=1,
+        description="the columns of the wrong answers; empty ones are passed over",
+    )
+
+
+class ListedChoices(Section):
+    """Multiple choice as MMLU has it: the choices, and which of them is right."""
+
+    type: Literal["mmlu"] = "mmlu"
+    choices: str | tuple[str, ...] = Field(
+        "choices", description='the column that lists them, or a column each: ["A", "B", "C", "D"]'
+    )
+    answer: str = Field("answer", description="the column of the right one: from 0, or a letter")
+
+
+Choices = Annotated[NamedChoices | ListedChoices, Field(discriminator="type")]
 
 
 class Source(Section):
@@ -28,7 +54,8 @@ class Source(Section):
     task: str | None = Field(
         None,
         min_length=1,
-        description='a procedural source: "arithmetic", "arithmetic_raw", or "module:function"',
+        description='a procedural source: "arithmetic", "arithmetic_raw", a data set of '
+        'reasoning-gym such as "reasoning_gym:chain_sum", or "module:function"',
     )
     name: str | None = Field(
         None,
@@ -49,6 +76,12 @@ class Source(Section):
         'of the solution; "gsm8k", what follows #### in the answer column; "last_number" of the '
         'answer column; or "module:function", which gets the row as a dict and returns text',
     )
+    choices: Choices | None = Field(
+        None,
+        description="multiple choice: the problem gets its choices, lettered in an order that is "
+        'a hash of the problem, and the gold is a letter. { type = "gpqa" } or { type = "mmlu" }, '
+        "and their columns where they are called otherwise",
+    )
     bad_rows: Literal["refuse", "drop"] = Field(
         "refuse",
         description="a row that cannot be read: refuse the whole source with its line, or drop it "
@@ -64,6 +97,9 @@ class Source(Section):
     levels: tuple[int, ...] = Field(
         (1, 2, 3, 4), min_length=1, description="difficulty levels of the arithmetic task"
     )
+    options: dict[str, Option | list[Option]] = Field(
+        {}, description="what a reasoning_gym task is set to, such as { min_terms = 2 }"
+    )
     expect: int | None = Field(
         None, ge=0, description="rows that a paper says it has: compared, never enforced"
     )
@@ -74,11 +110,17 @@ class Source(Section):
             raise ValueError("a source needs exactly one of path, hub, task")
         if self.task is not None and self.count is None:
             raise ValueError("a task makes as many problems as asked for: set count")
+        if self.options and (self.task is None or ":" not in self.task):
+            raise ValueError(
+                'options are those of a task "reasoning_gym:NAME" or "module:function"'
+            )
         if self.portion is not None and not 0 <= self.portion[0] < self.portion[1] <= 1:
             raise ValueError("portion: two numbers, 0 <= from < to <= 1, as in [0.0, 0.8]")
         for ours in self.columns:
             if ours not in COLUMNS:
                 raise ValueError(f"columns: {ours!r} is none of ours, {', '.join(COLUMNS)}")
+        if self.choices is not None and self.answer_from != "column":
+            raise ValueError("choices: the gold is a letter; remove answer_from")
         if self.answer_from not in ANSWERS and ":" not in self.answer_from:
             raise ValueError(
                 f"answer_from {self.answer_from!r} unknown; known: {', '.join(ANSWERS)}, "

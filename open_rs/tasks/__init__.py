@@ -10,22 +10,29 @@ from open_rs.plugins import load_function
 from open_rs.recipe import Source
 
 Row = dict[str, Any]
+GYM = "reasoning_gym:"
 
 
 def task_rows(source: Source) -> Iterable[Row]:
     """The rows of a procedural `source`; the same settings give the same rows.
 
     `arithmetic`: clean problems of one split. `arithmetic_raw`: defective training rows, as
-    `_arithmetic_raw` says. `module:function`: the user's own, `def rows(source: Source) ->
-    Iterable[dict]`, which may read `split`, `count`, `seed` and `levels`.
+    `_arithmetic_raw` says. `reasoning_gym:NAME`: a data set of reasoning-gym. `module:function`:
+    the user's own, `def rows(source: Source) -> Iterable[dict]`, which may read `split`, `count`,
+    `seed`, `levels` and `options`.
     """
     name = source.task or ""
     if name in TASKS:
         return TASKS[name](source)
+    if name.startswith(GYM):
+        from open_rs.tasks.gym import gym_rows
+
+        return gym_rows(source)
     if ":" in name:
         return _checked(load_function(name)(source), name)
     near = difflib.get_close_matches(name, TASKS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(TASKS)}, module:function"
+    known = f"known: {', '.join(TASKS)}, {GYM}NAME, module:function"
+    hint = f"did you mean {near[0]!r}?" if near else known
     raise InputError(f"task {name!r} unknown; {hint}")
 
 
