@@ -24,6 +24,7 @@ from open_rs.commands import (
     plan,
     power,
     report,
+    search,
     train,
     watch,
 )
@@ -66,6 +67,11 @@ COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
     compare.compare: (
         "open-rs compare evals/BASE evals/A evals/B",
         "open-rs compare --published TABLE.csv --base MODEL",
+    ),
+    search.search: (
+        "open-rs evaluate MODEL --benchmark FILE --num-samples 16 --out evals/samples",
+        "open-rs evaluate MODEL --benchmark FILE --search beam --out evals/beam",
+        "open-rs search evals/samples evals/beam",
     ),
     power.power: (
         "open-rs power --problems 30 --samples 1",

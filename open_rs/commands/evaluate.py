@@ -25,6 +25,10 @@ def evaluate(
     engine: Annotated[
         str | None, typer.Option("--engine", help="native, vllm, or openai for an endpoint")
     ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", help="beam: search over steps, in place of single samples"),
+    ] = None,
     recipe_path: Annotated[
         Path | None, typer.Option("--recipe", help="settings for a model that is not a run")
     ] = None,
@@ -56,7 +60,10 @@ def evaluate(
         raise InputError("name a run, a checkpoint or a model to evaluate, or --regrade a folder")
     from open_rs.evaluate.target import engine_changes
 
-    changes = engine_changes(engine, target) + list(setting or [])
+    changes = engine_changes(engine, target)
+    if search is not None:
+        changes.append(f"evaluate.search.type={search}")
+    changes += setting or []
     if num_samples is not None:
         changes.append(f"evaluate.num_samples={num_samples}")
     is_run = (Path(target) / "recipe.json").is_file()
@@ -87,8 +94,8 @@ def show_run(
 
     if changes and not benchmarks:
         raise InputError(
-            "--num-samples, --engine and --set go with --benchmark; on its own test set a run is "
-            "scored by its own recipe"
+            "--num-samples, --engine, --search and --set go with --benchmark; on its own test set "
+            "a run is scored by its own recipe"
         )
     run = existing_run(path)
     be_the_writer(context, run.path)

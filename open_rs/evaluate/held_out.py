@@ -119,12 +119,14 @@ def is_done(target: Target, held: HeldOut, folder: Path) -> bool:
     if not is_finished(folder):
         return False
     recipe, summary = target.recipe, read_summary(folder)
+    search = recipe.evaluate.search
     wanted = {
         "problems": held.content,
         "sampling": asdict(evaluation_params(recipe)) | {"stop": []},
         "num_samples": recipe.evaluate.num_samples,
         "seed": recipe.evaluate.seed,
         "grader_policy": policy_version(unboxed_numbers=recipe.grade.unboxed_numbers),
+        "search": search and search.model_dump(mode="json"),
     }
     return (
         {key: summary["fingerprint"].get(key) for key in wanted} == wanted

@@ -70,8 +70,10 @@ def votes(
     }
 
 
-def majority(counts: NDArray[np.integer], right: NDArray[np.bool_]) -> float:
-    """The share of the most frequent answers [g] that is correct: 1 or 0 but for ties."""
+def majority(counts: NDArray[np.number], right: NDArray[np.bool_]) -> float:
+    """The share of the answers [g] with most votes that is correct: 1 or 0 but for ties. `counts`
+    are votes, or sums of their weights.
+    """
     if not counts.sum():
         return 0.0
     return float(np.mean(right[counts == counts.max()]))

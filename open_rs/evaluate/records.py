@@ -16,7 +16,7 @@ from open_rs.errors import InputError
 from open_rs.evaluate.majority import majority_row
 from open_rs.evaluate.scores import score_table
 from open_rs.problems import Problem, problem_lines, read_jsonl
-from open_rs.rollout.protocol import Rollout
+from open_rs.rollout.protocol import Rollout, SearchedRollout
 from open_rs.runs import read_json, write_chunks, write_json, write_text
 from open_rs.scripts import outside_share
 
@@ -52,9 +52,25 @@ def record_row(
         "correct": grade.correct if grade.decided else None,
         "seed": seed,
         "policy_version": policy_version,
+        **likelihood(rollout),
         **({"usd": rollout.usd} if rollout.usd is not None else {}),
         **({"error": rollout.error} if rollout.error is not None else {}),
     }
+
+
+def likelihood(rollout: Rollout) -> Row:
+    """The mean log-prob of a completion's tokens under its sampler, and what a search has drawn."""
+    logprobs = rollout.engine_logprobs
+    told: Row = {"mean_logprob": sum(logprobs) / len(logprobs)} if logprobs else {}
+    if isinstance(rollout, SearchedRollout):
+        kept = [{"num_tokens": tokens, "mean_logprob": mean} for tokens, mean in rollout.kept]
+        told["search"] = {"drawn": rollout.drawn, "read_tokens": rollout.read_tokens, "kept": kept}
+    return told
+
+
+def drawn_tokens(row: Row) -> int:
+    """The tokens that a sample has cost: a search counts what it has dropped, too."""
+    return sum(map(sum, row["search"]["drawn"])) if "search" in row else int(row["num_tokens"])
 
 
 @dataclass(frozen=True)
@@ -105,13 +121,14 @@ def shares_of(rows: Sequence[Row]) -> dict[str, float]:
     """
     total = len(rows)
     tokens = sum(row["num_tokens"] for row in rows)
+    drawn = sum(map(drawn_tokens, rows))
     return {
         "truncated_frac": sum(row["finish_reason"] == "length" for row in rows) / total,
         "no_answer_frac": sum(row["outcome"] == "no_answer" for row in rows) / total,
         "undecided_frac": sum(row["correct"] is None for row in rows) / total,
         "other_script_frac": sum(row["other_script"] for row in rows) / total,
         "mean_tokens": tokens / total,
-        "tokens_per_problem": tokens / len({row["problem_id"] for row in rows}),
+        "tokens_per_problem": drawn / len({row["problem_id"] for row in rows}),
     }
 
 
@@ -123,7 +140,7 @@ def cost_of(rows: Sequence[Row], seconds: float, usd_per_hour: float | None) -> 
     rented = [] if usd_per_hour is None else [seconds / 3600 * usd_per_hour]
     return {
         "seconds": seconds,
-        "tokens_per_s": sum(row["num_tokens"] for row in rows) / seconds,
+        "tokens_per_s": sum(map(drawn_tokens, rows)) / seconds,
         "endpoint_usd": sum(asked) if asked else None,
         "usd": sum(asked + rented) if asked or rented else None,
     }
@@ -136,8 +153,8 @@ def light(row: Row, scripts: tuple[str, ...]) -> Row:
 
 
 def total_tokens(summary: Row) -> int:
-    """Completion tokens of an evaluation."""
-    return round(summary["mean_tokens"] * summary["num_problems"] * summary["num_samples"])
+    """Every token that an evaluation has generated."""
+    return round(summary["tokens_per_problem"] * summary["num_problems"])
 
 
 def is_finished(folder: Path) -> bool:

@@ -17,7 +17,7 @@ from open_rs.evaluate.target import Target
 from open_rs.problems import Problem
 from open_rs.prompts import Prompter, ServerPrompter
 from open_rs.recipe import OpenAIEngineSpec, load_recipe
-from open_rs.rollout.build import evaluation_params, open_sampler
+from open_rs.rollout.build import evaluation_params, open_sampler, with_search
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import SamplingParams
 from open_rs.runs import Ledger, RunFolder, append_jsonl, read_log
@@ -98,7 +98,8 @@ def sample_and_score(target: Target, held: HeldOut, out: Path) -> Row:
     recipe, engine = target.recipe, target.recipe.rollout.engine
     endpoint = engine if isinstance(engine, OpenAIEngineSpec) else None
     spent = spent_usd(out / JOURNAL)
-    with open_sampler(recipe, path=target.path, spent_usd=spent) as sampler:
+    with open_sampler(recipe, path=target.path, spent_usd=spent) as opened:
+        sampler = with_search(opened, recipe)
         params = evaluation_params(recipe)
         if target.fitted:
             sampler, params = fitted(sampler, held, params)

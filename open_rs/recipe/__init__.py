@@ -57,6 +57,7 @@ from open_rs.recipe.schema import (
     RolloutRecipe,
     TrainRecipe,
 )
+from open_rs.recipe.search import BeamSearch
 from open_rs.recipe.sources import ListedChoices, NamedChoices, Source
 from open_rs.recipe.sweep import Arm, SweepRecipe
 
@@ -65,6 +66,7 @@ __all__ = [
     "AccuracyReward",
     "Action",
     "Arm",
+    "BeamSearch",
     "BoxedFilter",
     "BudgetRecipe",
     "Change",

@@ -9,6 +9,7 @@ from open_rs.recipe.filters import FilterSpec
 from open_rs.recipe.model import ModelRecipe
 from open_rs.recipe.rewards import AccuracyReward, FormatReward, RewardSpec, Script
 from open_rs.recipe.schedules import Schedule, SentinelRecipe
+from open_rs.recipe.search import BeamSearch
 from open_rs.recipe.section import Section
 from open_rs.recipe.sources import Source
 from open_rs.recipe.sweep import SweepRecipe
@@ -251,6 +252,11 @@ class EvaluateRecipe(Section):
     confidence: float = Field(0.95, ge=0.9, lt=1, description="of the intervals")
     scripts: tuple[Script, ...] = Field(
         ("latin",), min_length=1, description="expected; the share of letters in others is reported"
+    )
+    search: BeamSearch | None = Field(
+        None,
+        description='test problems and benchmarks are answered by a search, as in { type = "beam", '
+        "width = 4 }, in place of samples; validation is not",
     )
     completion_ids: bool = Field(False, description="write the token ids into the records, too")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, assert_never
+from typing import Any, assert_never, cast
 
 from open_rs.errors import InputError
 from open_rs.grade import Grader
@@ -48,6 +48,22 @@ def open_sampler(
         workers=grade.workers, timeout_s=grade.timeout_s, unboxed_numbers=grade.unboxed_numbers
     ) as grader:
         yield GradedSampler(engine, grader, prompter)
+
+
+def with_search(sampler: GradedSampler, recipe: Recipe) -> GradedSampler:
+    """`sampler`, or one that searches as `evaluate.search` says."""
+    spec = recipe.evaluate.search
+    if spec is None:
+        return sampler
+    if isinstance(recipe.rollout.engine, OpenAIEngineSpec):
+        raise InputError(
+            "evaluate.search: an endpoint tells no token ids to go on from; remove it, or set "
+            'rollout.engine.type = "native"'
+        )
+    from open_rs.rollout.beam import BeamEngine, StepEngine
+
+    engine = BeamEngine(cast(StepEngine, sampler.engine), spec)
+    return GradedSampler(engine, sampler.grader, sampler.prompter)
 
 
 def open_prompter(recipe: Recipe, *, path: str | None = None) -> Prompter:

@@ -59,6 +59,21 @@ class Rollout:
 
 
 @dataclass
+class SearchedRollout(Rollout):
+    """The completion that a search has chosen, and all that the search has drawn for it."""
+
+    drawn: list[list[int]] = field(default_factory=list)  # tokens of each candidate, by round
+    read_tokens: int = 0  # prompt and completion so far, read again by each later round
+    # (tokens, mean log-prob) of the completions left at the end, the chosen one first
+    kept: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def drawn_tokens(self) -> int:
+        """Every token that was generated, those of dropped candidates too."""
+        return sum(map(sum, self.drawn))
+
+
+@dataclass
 class RolloutGroup:
     """The G rollouts of one prompt."""
 

@@ -96,6 +96,7 @@ def test_summary_and_records(sampler: GradedSampler, tmp_path: Path) -> None:
         "correct": True,
         "seed": 11,
         "policy_version": POLICY_VERSION,
+        "mean_logprob": -0.5,
     }
     assert [row["correct"] for row in rows] == [True] * 3 + [False] * 3 + [True, False]
 
