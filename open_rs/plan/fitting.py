@@ -33,11 +33,12 @@ class Room:
         probe = self.known.probe
         same = recipe.train.gradient_checkpointing == self.recipe.train.gradient_checkpointing
         same = same and recipe.model == self.recipe.model
-        kept = probe.kept_per_token if probe is not None and same and self.here else None
+        counted = probe if same and self.here else None
         return Setting(
             with_reference=recipe.loss.kl_coef > 0 and recipe.model.lora is None,
             gradient_checkpointing=recipe.train.gradient_checkpointing,
-            kept=kept,
+            kept=counted.kept_per_token if counted else None,
+            decode_copies=counted.decode_copies if counted else None,
             autocast=self.known.cuda and recipe.model.dtype == "auto",
         )
 

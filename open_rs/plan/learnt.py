@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from open_rs.models import context_length, mixed_precision
 from open_rs.plan.kept import KeptActivations
@@ -60,6 +61,8 @@ class Learner:
             max_completion_tokens=self.recipe.rollout.max_completion_tokens,
             packed=self.packed,
         )
+        if uses_kl(self.recipe):
+            made.ref_logprobs = torch.zeros_like(made.old_logprobs)
         return made
 
     def seconds(self, batches: list[MicroBatch]) -> float:

@@ -34,13 +34,15 @@ class Sizes:
 @dataclass(frozen=True)
 class Setting:
     """What of the recipe decides memory. `kept`: bytes of activations per token as counted, None:
-    from the shape. `autocast`: weights in float32, of which every product takes a copy in
+    from the shape. `decode_copies`: bytes of weights that decoding lays out anew, None: q, k and v.
+    `autocast`: weights in float32, of which every product takes a copy in
     half precision.
     """
 
     with_reference: bool
     gradient_checkpointing: bool
     kept: float | None = None
+    decode_copies: int | None = None
     autocast: bool = False
 
 
@@ -61,9 +63,10 @@ def parts_of(shape: ModelShape, sizes: Sizes, setting: Setting) -> dict[str, int
     kept = setting.kept
     if kept is None:
         kept = kept_per_token(shape, gradient_checkpointing=setting.gradient_checkpointing)
-    # decoding lays q, k and v out anew; autocast holds every weight of a product twice
-    copies = shape.layers * shape.hidden_size * (shape.query_width + 2 * shape.kv_width)
-    copies *= shape.bytes_per_weight
+    copies = setting.decode_copies
+    if copies is None:
+        copies = shape.layers * shape.hidden_size * (shape.query_width + 2 * shape.kv_width)
+        copies *= shape.bytes_per_weight
     if setting.autocast and shape.bytes_per_weight > HALF:
         copies = (shape.body + shape.head) * HALF
     beside = sizes.slots * sizes.cap * (UNIFORM + PICKED)

@@ -41,6 +41,7 @@ class Probe:
     pace: Pace
     packed: bool  # a prompt goes through an update once, and no padding
     kept_per_token: float  # bytes of activations
+    decode_copies: int  # bytes of weights that decoding lays out anew
     process_bytes: dict[str, int]
     dead_frac: float | None  # None: too many were cut off to tell, as with all below
     reward_ranges: dict[str, tuple[float, float]]
@@ -80,6 +81,7 @@ def run_probe(
         with_reference=False,
         gradient_checkpointing=recipe.train.gradient_checkpointing,
         kept=learnt.kept,
+        decode_copies=sampled.copies,
     )
     parts = parts_of(shape, sizes, setting)
     rolling = phases_of(parts | {"optimizer": 0}, shape)["rollout"]
@@ -102,6 +104,7 @@ def run_probe(
         ),
         packed=learnt.packed,
         kept_per_token=learnt.kept,
+        decode_copies=sampled.copies,
         process_bytes={
             "rollout": max(sampled.peak - rolling, 0),
             "update": max(learnt.peak - updating, 0),

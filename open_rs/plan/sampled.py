@@ -14,12 +14,14 @@ from open_rs.plan.schedule import Floats, Group, decoding
 from open_rs.plan.shapes import ModelShape
 from open_rs.recipe import Recipe
 from open_rs.rollout.build import training_params
+from open_rs.rollout.decoder import decoder_of
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt, Rollout, RolloutGroup
 
 STREAM = -2  # of noise: nothing that the run samples
 FEWEST_STEPS = 48  # decoding steps that tell something of lengths
-SHORT, SHORTEST = 8, 2  # completion tokens of the calls that are for their rate alone
+RATE_TOKENS = 32  # of the calls that are for their rate alone: the engine packs weights from here
+START_TOKENS = 2  # of the call that tells what the start of a call takes
 ENOUGH = 1024  # completions; their mean is within some 5 % where lengths vary by their own size
 LONG = 4  # times as long is the prompt of the call that tells what attention costs
 PIECES = 20  # into which a call is cut at most
@@ -45,12 +47,15 @@ class Call:
 
 @dataclass
 class Sampled:
-    """Whole batches, and short calls for their rate alone. `cut`: where completions were cut."""
+    """Whole batches, and calls for their rate alone. `cut`: where completions were cut; `copies`:
+    bytes of weights that decoding lays out anew.
+    """
 
     batches: list[Call]
     others: list[Call]
     cut: int
     peak: int  # bytes
+    copies: int
 
     @property
     def groups(self) -> list[RolloutGroup]:
@@ -86,18 +91,17 @@ def sample(
     cap, size = recipe.rollout.max_completion_tokens, recipe.rollout.group_size
     batch = list(prompts[: recipe.rollout.prompts_per_step])
     device = getattr(getattr(sampler.engine, "model", None), "device", None)
-    probe = Caller(recipe, sampler)
-    probe(batch[:1], 1, SHORTEST)  # what is made at first use
-    others = [probe(batch[:1], size, SHORT)]
+    probe, few = Caller(recipe, sampler), min(cap, RATE_TOKENS)
+    probe(batch[:1], 1, START_TOKENS)  # what is made at first use
+    start = probe(batch, size, START_TOKENS)
+    others = [probe(batch, size, few)]
     if (long := lengthened(sampler, batch[0])) is not None:
-        others.append(probe([long], size, SHORT))
-    others += [probe(batch, size, SHORTEST), probe(batch, size, SHORT)]
-    per_step = (others[-1].seconds - others[-2].seconds) / (SHORT - SHORTEST)
-    per_step = max(per_step, 0.2 * others[-1].seconds / SHORT)
+        others.append(probe([long], size, few))
+    per_step = max(others[0].seconds - start.seconds, 0.2 * others[0].seconds) / few
     count = len(batch)
     while count > 1 and seconds / per_step < min(cap, FEWEST_STEPS):
         count, per_step = count // 2, per_step / 2
-    cut = min(cap, max(int(seconds / per_step), SHORT))
+    cut = min(cap, max(int(seconds / per_step), few))
     batches: list[Call] = []
     stop = time.perf_counter() + seconds
     with PeakMemory(device) as peak:
@@ -106,7 +110,22 @@ def sample(
             if enough or (batches and time.perf_counter() + 1.5 * batches[-1].seconds > stop):
                 break
             batches.append(probe(prompts[first : first + count], size, cut))
-    return Sampled(batches, others, cut, peak.bytes)
+    return Sampled(batches, others, cut, peak.bytes, decode_copies(sampler.engine, cut))
+
+
+def decode_copies(engine: Any, cap: int) -> int:
+    """Bytes of the weights that the engine's own decoder copies: q, k and v, and what it packs."""
+    if not hasattr(engine, "fit"):
+        return 0
+    decoder = decoder_of(engine.model, engine.fit.windows, 1, cap)
+    if decoder is None:
+        return 0
+    layers = decoder.layers
+    products = [decoder.head]
+    for one in layers:
+        products += [one.qkv, one.output, one.gate, one.up, one.down]
+    packed = sum(one.weight.nbytes for one in products if one.packed is not None)
+    return packed + sum(one.qkv.weight.nbytes for one in layers)
 
 
 def lengthened(sampler: GradedSampler, prompt: Prompt) -> Prompt | None:
@@ -114,7 +133,7 @@ def lengthened(sampler: GradedSampler, prompt: Prompt) -> Prompt | None:
     model = getattr(sampler.engine, "model", None)
     ids = prompt.prompt_ids * LONG
     limit = None if model is None else context_length(model)
-    if limit is not None and len(ids) + SHORT > limit:
+    if limit is not None and len(ids) + RATE_TOKENS > limit:
         return None
     return replace(prompt, prompt_ids=ids)
 
