@@ -1,7 +1,7 @@
 """Tasks of reasoning-gym (arXiv 2505.24760) as sources: those whose gold our one grader can judge.
 
 A data set is taken where one plain answer is right, and where the grader calls right what the data
-set's own `score_answer` gives full marks. `perf/reasoning_gym.py` compares the two; the others are
+set's own `score_answer` gives full marks. `perf/gym_golds.py` compares the two; the others are
 refused by name. A problem belongs to one split, by a hash of its text: reasoning-gym's own seeds
 would not do, since item i of seed s is item 0 of seed s + i, and a small space of problems comes
 round again under any seed.
@@ -51,7 +51,7 @@ REFUSED: Mapping[str, tuple[str, ...]] = {
         *("puzzle24", "quantum_lock", "rubiks_cube", "rush_hour", "shortest_path"),
         *("simple_integration", "sokoban", "tower_of_hanoi", "tsumego", "word_ladder"),
     ),
-    "its gold is a grid or a list, whose order the grader does not keep": (
+    "its gold is a grid or a list, which the grader takes in any order or cannot read": (
         *("ab", "arc_1d", "arc_agi", "binary_matrix", "futoshiki", "game_of_life"),
         *("group_anagrams", "list_functions", "manipulate_matrix", "mini_sudoku", "modulo_grid"),
         *("number_filtering", "number_sorting", "palindrome_partitioning", "path_star"),
