@@ -76,14 +76,14 @@ def test_the_command_tells_what_to_do_next(
     assert f"cd {tmp_path / 'mine'} && open-rs plan recipe.toml" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("examples", COMMANDS.values(), ids=lambda one: one[0].split()[1])
+@pytest.mark.parametrize("examples", COMMANDS.values(), ids=lambda one: one[-1].split()[1])
 def test_every_example_of_a_help_text_is_shown_on_a_line_of_its_own(
     examples: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(sys, "argv", ["open-rs", examples[0].split()[1], "--help"])
+    monkeypatch.setattr(sys, "argv", ["open-rs", examples[-1].split()[1], "--help"])
     with pytest.raises(SystemExit):
         main()
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
