@@ -32,6 +32,11 @@ def model_path(path: str) -> str:
     return str(resources.files("open_rs") / "assets" / "tiny") if path == "tiny" else path
 
 
+def unwrap(model: Any) -> Any:
+    """The causal LM inside a peft model (its adapters stay in place); any other model as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def pick_device(recipe: ModelRecipe) -> torch.device:
     if recipe.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -14,9 +14,9 @@ from open_rs.plan.schedule import Floats, Group, decoding
 from open_rs.plan.shapes import ModelShape
 from open_rs.recipe import Recipe
 from open_rs.rollout.build import training_params
-from open_rs.rollout.decoder import decoder_of
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt, Rollout, RolloutGroup
+from open_rs.rollout.weights import weights_of
 
 STREAM = -2  # of noise: nothing that the run samples
 FEWEST_STEPS = 48  # decoding steps that tell something of lengths
@@ -114,18 +114,11 @@ def sample(
 
 
 def decode_copies(engine: Any, cap: int) -> int:
-    """Bytes of the weights that the engine's own decoder copies: q, k and v, and what it packs."""
+    """Bytes of the weights that the engine lays out anew for decoding."""
     if not hasattr(engine, "fit"):
         return 0
-    decoder = decoder_of(engine.model, engine.fit.windows, 1, cap)
-    if decoder is None:
-        return 0
-    layers = decoder.layers
-    products = [decoder.head]
-    for one in layers:
-        products += [one.qkv, one.output, one.gate, one.up, one.down]
-    packed = sum(one.weight.nbytes for one in products if one.packed is not None)
-    return packed + sum(one.qkv.weight.nbytes for one in layers)
+    weights = weights_of(engine.model, engine.fit.windows, 1, cap)
+    return 0 if weights is None else weights.copied
 
 
 def lengthened(sampler: GradedSampler, prompt: Prompt) -> Prompt | None:

@@ -55,10 +55,10 @@ def with_search(sampler: GradedSampler, recipe: Recipe) -> GradedSampler:
     spec = recipe.evaluate.search
     if spec is None:
         return sampler
-    if isinstance(recipe.rollout.engine, OpenAIEngineSpec):
+    if not isinstance(recipe.rollout.engine, NativeEngineSpec):
         raise InputError(
-            "evaluate.search: an endpoint tells no token ids to go on from; remove it, or set "
-            'rollout.engine.type = "native"'
+            "evaluate.search: the embedded engine alone can go on from a completion so far; set "
+            'rollout.engine.type = "native", or remove it'
         )
     from open_rs.rollout.beam import BeamEngine, StepEngine
 

@@ -107,6 +107,12 @@ class SlotCache(Cache):
 
         self.slot_layers: list[Any] = self.layers
 
+    def allocate(self, layers: int, like: Tensor) -> None:
+        """Make all layers at once, for keys and values of the shape [..., H, ..., D] of `like`."""
+        for _ in range(layers):
+            self.slot_layers.append(SlotLayer(self.frame))
+            self.slot_layers[-1].lazy_initialization(like, like)
+
     def load(self, slots: Tensor, prefilled: DynamicCache, rows: Tensor) -> None:
         """Copy the prompts in `rows` [k] of a prefill into `slots` [k]."""
         sources: list[Any] = prefilled.layers

@@ -10,7 +10,7 @@ from transformers import MODEL_FOR_MASKED_LM_MAPPING
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from open_rs.errors import InputError
-from open_rs.models import context_length
+from open_rs.models import context_length, unwrap
 from open_rs.rollout.protocol import Prompt, SamplingParams
 
 ELSEWHERE = "use another model, or an engine that runs it"
@@ -25,10 +25,15 @@ class Fit:
     vocab_size: int
     keeps_logits: bool  # takes `logits_to_keep`
 
+    @property
+    def last_only(self) -> dict[str, int]:
+        """What to tell the model's forward where only the last token's logits count."""
+        return {"logits_to_keep": 1} if self.keeps_logits else {}
+
 
 def check_model(model: Any) -> Fit:
     """The facts about a causal LM with a plain KV cache; an InputError names what does not fit."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = unwrap(model)
     name = type(base).__name__
     if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
         raise InputError(

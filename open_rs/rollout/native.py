@@ -21,8 +21,8 @@ from torch import Tensor
 
 from open_rs.errors import GuardStop, InputError
 from open_rs.interrupt import poll
-from open_rs.rollout.decoder import decoder_of
 from open_rs.rollout.fit import check_model, check_params, check_prompts
+from open_rs.rollout.forward import blocks, open_forward
 from open_rs.rollout.groups import gather, wanted_samples
 from open_rs.rollout.noise import NoiseAhead, stream_key
 from open_rs.rollout.prefill import Prefill
@@ -127,21 +127,24 @@ class NativeEngine:
             self.model.device,
         )
         stops = self._stop_strings(params.stop)
-        extra = {"logits_to_keep": 1} if self.fit.keeps_logits else {}
-        copies = Counter(row.prompt for row in pending)
-        prefill = Prefill(self.model, prompts, [copies[i] for i in range(len(prompts))], extra)
-        capacity = max(len(p.prompt_ids) for p in prompts) + params.max_completion_tokens
-        slots = Slots(
+        count = blocks(min(self.max_slots, len(pending)), self.model.device)
+        forward = open_forward(
             self.model,
-            slots=min(self.max_slots, len(pending)),
-            capacity=capacity,
-            params=params,
-            codes=self._token_codes(stops),
-            windows=self.fit.windows,
-            decoder=decoder_of(
-                self.model, self.fit.windows, capacity, params.max_completion_tokens
-            ),
+            self.fit,
+            slots=count,
+            longest=max(len(p.prompt_ids) for p in prompts),
+            tokens=params.max_completion_tokens,
         )
+        copies = Counter(row.prompt for row in pending)
+        prefill = Prefill(
+            self.model,
+            [prompt.prompt_ids for prompt in prompts],
+            [copies[index] for index in range(len(prompts))],
+            self.fit.last_only,
+            forward.store,
+        )
+        meanings = self._token_codes(stops).to(self.model.device)
+        slots = Slots(forward, slots=count, params=params, codes=meanings)
         free = list(range(min(self.max_slots, len(pending))))
         while True:
             refilled = free[: len(pending)]

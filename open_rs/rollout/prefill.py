@@ -2,13 +2,13 @@
 until the last rollout of the group has its copy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache
 
-from open_rs.rollout.protocol import Prompt
+Located = tuple[list[int], Any, list[int]]  # of what was asked for; a stored batch; rows of it
 
 PREFILL_TOKENS = 4096  # in one batch, padding included; a longer prompt goes alone
 
@@ -23,23 +23,28 @@ class Prefill:
     """
 
     def __init__(
-        self, model: Any, prompts: Sequence[Prompt], copies: Sequence[int], extra: dict
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        copies: Sequence[int],
+        extra: dict[str, Any],
+        store: Callable[[DynamicCache], Any],
     ) -> None:
-        """`copies`: how often each prompt will be asked for; `extra`: further keyword arguments of
-        the model's forward.
+        """`prompts`: token ids; `copies`: how often each will be asked for; `extra`: further
+        arguments of the model's forward; `store` makes of a batch what is kept of it.
         """
-        self.model, self.prompts, self.extra = model, prompts, extra
+        self.model, self.prompts, self.extra, self.store = model, prompts, extra, store
         self.done = 0  # prompts prefilled
         self.to_copy = list(copies)
-        self.places: dict[int, tuple[DynamicCache, int]] = {}  # prompt -> batch and row in it
+        self.places: dict[int, tuple[Any, int]] = {}  # prompt -> batch and row in it
 
-    def locate(self, asked: Sequence[int]) -> Iterator[tuple[list[int], DynamicCache, list[int]]]:
+    def locate(self, asked: Sequence[int]) -> Iterator[Located]:
         """Where to copy each of these prompts from, batch by batch.
 
         Yields (indices into `asked`, batch, rows of that batch). Prompts of one token have nothing
         to copy and are left out.
         """
-        by_batch: dict[int, tuple[list[int], DynamicCache, list[int]]] = {}
+        by_batch: dict[int, Located] = {}
         for index, prompt in enumerate(asked):
             while self.done <= prompt:
                 self._run_batch()
@@ -57,16 +62,14 @@ class Prefill:
         """Prefill the next prompts, as many as fit the budget and at least one."""
         first, longest = self.done, 0
         while self.done < len(self.prompts):
-            longest = max(longest, len(self.prompts[self.done].prompt_ids) - 1)
+            longest = max(longest, len(self.prompts[self.done]) - 1)
             if self.done > first and longest * (self.done + 1 - first) > PREFILL_TOKENS:
                 break
             self.done += 1
-        batch = [
-            index for index in range(first, self.done) if len(self.prompts[index].prompt_ids) > 1
-        ]
+        batch = [index for index in range(first, self.done) if len(self.prompts[index]) > 1]
         if not any(self.to_copy[index] for index in batch):
             return  # a batch runs whole or not: its shape moves the last bits of what it holds
-        heads = [list(self.prompts[index].prompt_ids[:-1]) for index in batch]
+        heads = [list(self.prompts[index][:-1]) for index in batch]
         longest = max(map(len, heads))
         padded = [head + [head[0]] * (longest - len(head)) for head in heads]  # any valid id
         cache = DynamicCache()  # keeps all positions, those of sliding layers too
@@ -78,4 +81,5 @@ class Prefill:
             use_cache=True,
             **self.extra,
         )
-        self.places.update({index: (cache, row) for row, index in enumerate(batch)})
+        stored = self.store(cache)
+        self.places.update({index: (stored, row) for row, index in enumerate(batch)})

@@ -5,14 +5,12 @@ S slots, n live rows (always slots 0..n-1), T completion tokens at most, V vocab
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from open_rs.rollout.cache import SlotCache
-from open_rs.rollout.decoder import Decoder
+from open_rs.rollout.forward import Forward, blocks
 from open_rs.rollout.noise import NoiseAhead
 from open_rs.rollout.prefill import Prefill
 from open_rs.rollout.protocol import SamplingParams
@@ -20,10 +18,6 @@ from open_rs.rollout.sampling import draw
 
 # Why a row is looked at after a step; a row with code 0 just goes on.
 ENDED, ENDER, BROKEN = 1, 2, 4  # EOS; a token that may complete a stop string; logits not finite
-LENGTH_BLOCK = 16  # attention lengths are rounded up to a multiple of this
-CHECKED_ROWS = 4  # on which a decoder has to agree with the module
-CHECKED_POSITION = 8  # ... and the least position at which: attention at 0 hides most errors
-BLOCK_ROWS = 4  # for each thread: rows are fed in multiples of this, see `blocks`
 
 
 @dataclass(frozen=True)
@@ -41,24 +35,17 @@ class Slots:
 
     def __init__(
         self,
-        model: Any,
+        forward: Forward,
         *,
         slots: int,
-        capacity: int,
         params: SamplingParams,
         codes: Tensor,
-        windows: dict[str, int | None],
-        decoder: Decoder | None = None,
     ) -> None:
-        """`codes` [V], uint8: what a sampled token means, of ENDED and ENDER."""
-        self.model, self.params, self.windows = model, params, windows
-        self.decoder = decoder
-        self.decoder_checked = False
-        self.device, self.dtype = model.device, model.dtype
-        self.codes = codes.to(self.device)
-        self.capacity = capacity
-        slots = blocks(slots, self.device)
-        self.cache = SlotCache(slots, capacity, self.device)
+        """`slots`: those of `forward`; `codes` [V], uint8: what a sampled token means, of ENDED and
+        ENDER.
+        """
+        self.forward, self.params, self.codes = forward, params, codes
+        self.device, self.slots = codes.device, slots
         cap = params.max_completion_tokens
         self.token = self._zeros(slots)  # what is fed next
         self.position = self._zeros(slots)  # ... at this position
@@ -67,7 +54,6 @@ class Slots:
         self.ids = self._zeros(slots, cap)
         self.logprobs = torch.zeros(slots, cap, device=self.device)
         self.all_rows = torch.arange(slots, device=self.device)
-        self.all_positions = torch.arange(capacity, device=self.device)
         self.rows: list[Row] = []
         # What the host knows without asking the device.
         self.host_written = np.zeros(slots, dtype=np.int64)
@@ -85,7 +71,7 @@ class Slots:
         """Start `rows` in the given slots: all at first, freed ones later. A slot that was removed
         does not come back, since its part of the cache is no longer kept clean.
         """
-        assert max(slot_list) < self.cache.frame.slots
+        assert max(slot_list) < self.slots
         for slot, row in zip(slot_list, rows, strict=True):
             if slot == len(self.rows):
                 self.rows.append(row)
@@ -99,8 +85,7 @@ class Slots:
         self.written[slots] = 0
         self.host_position[slot_list] = starts
         self.host_written[slot_list] = 0
-        for picks, cache, sources in prefill.locate([row.prompt for row in rows]):
-            self.cache.load(slots[self._index(picks)], cache, self._index(sources))
+        self.forward.put(slot_list, starts, prefill.locate([row.prompt for row in rows]))
 
     def step(self) -> np.ndarray:
         """Feed every live row's token and draw the next one. Returns the code of each row [n]."""
@@ -124,62 +109,9 @@ class Slots:
         return codes.cpu().numpy()  # the only wait for the device in a step
 
     def _logits(self, n: int) -> Tensor:
-        """Logits [n, V] of the next token of every live row, and of what fills the block up.
-
-        A decoder is used once it has agreed with the module's own forward on a few rows that have
-        something to attend to; one that says something else is dropped.
-        """
-        few = min(len(self.rows), CHECKED_ROWS)
-        early = not self.decoder_checked and self.host_position[:few].min() < CHECKED_POSITION
-        if self.decoder is None or early:
-            return self._module_logits(n)
-        if not self.decoder_checked:
-            expected = self._module_logits(few)
-        mask = self._mask(n, self._begin(n))
-        assert isinstance(mask, Tensor)  # `decoder_of` takes no model with two kinds of layer
-        logits = self.decoder.logits(self.token[:n], self.position[:n], mask, self.cache)
-        if not self.decoder_checked:
-            self.decoder_checked = True
-            if not same_logits(logits[:few], expected):
-                self.decoder = None
-                return self._module_logits(n)
-        return logits
-
-    def _begin(self, n: int) -> int:
-        """Tell the cache what a step of the first n rows writes and reads; returns the length."""
-        longest = int(self.host_position[:n].max()) + 1
-        length = min(-(-longest // LENGTH_BLOCK) * LENGTH_BLOCK, self.capacity)
-        self.cache.frame.begin(self.all_rows[:n], self.position[:n], length)
-        return length
-
-    def _module_logits(self, n: int) -> Tensor:
-        length = self._begin(n)
-        output = self.model(
-            input_ids=self.token[:n, None],
-            attention_mask=self._mask(n, length),
-            position_ids=self.position[:n, None],
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        return output.logits[:, -1]
-
-    def _mask(self, n: int, length: int) -> Tensor | dict[str, Tensor]:
-        """What each row may attend to: itself and what came before, within the layer's window.
-
-        An additive mask [n, 1, 1, length] (0 or the dtype's minimum), which eager and sdpa
-        attention both take; a dict of them by layer type where full and sliding layers mix.
-        """
-        behind = self.position[:n, None] - self.all_positions[:length]  # [n, length]
-        masks = {}
-        for layer_type, window in self.windows.items():
-            hidden = behind < 0
-            if window is not None:
-                hidden |= behind >= window
-            mask = torch.zeros(n, length, dtype=self.dtype, device=self.device)
-            masks[layer_type] = mask.masked_fill_(hidden, torch.finfo(self.dtype).min)[
-                :, None, None
-            ]
-        return masks if len(masks) > 1 else next(iter(masks.values()))
+        """Logits [n, V] of the next token of every live row, and of what fills the block up."""
+        longest = int(self.host_position[:n].max())
+        return self.forward.logits(self.token[:n], self.position[:n], longest)
 
     def take(self, slot_list: Sequence[int]) -> list[tuple[Row, list[int], list[float]]]:
         """(row, completion ids, log-probs) of these slots."""
@@ -212,28 +144,12 @@ class Slots:
             self.logprobs[target, :longest] = self.logprobs[source, :longest]
             for host in (self.host_written, self.host_position):
                 host[target_list] = host[source_list]
-            self.cache.move(source, target, int(self.host_position[target_list].max()))
+            farthest = int(self.host_position[target_list].max())
+            self.forward.move(source_list, target_list, farthest)
             for slot, source_slot in zip(target_list, source_list, strict=True):
                 self.rows[slot] = self.rows[source_slot]
         del self.rows[left:]
-        self.cache.frame.slots = blocks(left, self.device)
+        self.slots = blocks(left, self.device)
+        self.forward.keep(left)
         self.position[left:] = 0  # what fills a block up stays at its slot's first position
         self.host_position[left:] = 0
-
-
-def blocks(rows: int, device: torch.device) -> int:
-    """Rows filled up so that a row's logits do not depend on how many others there are.
-
-    A product of matrices with few rows takes another path through the library, with sums in another
-    order. From 4 rows a thread on, and in multiples of that, each row of a product is the same to
-    the last bit whatever the others are, on the CPUs measured. Other devices promise no such thing.
-    """
-    block = BLOCK_ROWS * torch.get_num_threads() if device.type == "cpu" else 1
-    return -(-rows // block) * block
-
-
-def same_logits(ours: Tensor, expected: Tensor) -> bool:
-    """Equal up to the dtype's rounding, measured on the largest logit; False for a NaN."""
-    tolerance = 1e-4 if expected.dtype == torch.float32 else 3e-2
-    difference = (ours - expected).abs().amax()
-    return bool(difference <= tolerance * expected.abs().amax().clamp(min=1.0))

@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from open_rs.errors import InputError
+from open_rs.models import unwrap
 from open_rs.train.packed import can_pack, packed_states
 
 LOGIT_BYTES = 256 * 2**20  # of a chunk's logits in float32
@@ -226,11 +227,6 @@ def last_hidden_states(causal_lm: Any, input_ids: Tensor, attention_mask: Tensor
         extra["position_ids"] = positions.expand_as(input_ids)
     output = body(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **extra)
     return output.last_hidden_state
-
-
-def unwrap(model: Any) -> Any:
-    """The causal LM inside a peft model (its adapters stay in place); any other model as it is."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 @torch.no_grad()

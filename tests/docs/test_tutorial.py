@@ -15,11 +15,17 @@ PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text(encoding="
 BLOCKS = re.findall(r"^```(\w+) ?([^\n]*)\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [line for kind, _, text in BLOCKS if kind == "sh" for line in text.splitlines()]
 # one step of few rollouts; the split of the file stays as it is
-SMALL = (
-    "sources.0.count=8 data.validation.count=4 data.test.count=4 rollout.group_size=2 "
-    "rollout.prompts_per_step=2 rollout.max_completion_tokens=12 train.num_steps=1 "
-    "train.save_every=1 evaluate.every=1"
-).split()
+SMALL = [
+    "sources.0.count=8",
+    "data.validation.count=4",
+    "data.test.count=4",
+    "rollout.group_size=2",
+    "rollout.prompts_per_step=2",
+    "rollout.max_completion_tokens=12",
+    "train.num_steps=1",
+    "train.save_every=1",
+    "evaluate.every=1",
+]
 
 
 def follow_the_page(monkeypatch: pytest.MonkeyPatch, folder: Path, settings: list[str]) -> None:
