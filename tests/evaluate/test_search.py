@@ -11,6 +11,7 @@ import pytest
 from evaluation_folders import FINGERPRINT
 
 from open_rs.errors import InputError
+from open_rs.evaluate.compare import DifferentHarness, compare
 from open_rs.evaluate.records import drawn_tokens, scores_of, write_evaluation
 from open_rs.evaluate.search import (
     WAYS,
@@ -286,6 +287,14 @@ def test_samples_and_a_beam_search_by_command(tmp_path, monkeypatch, capsys):
     assert summary["tokens_per_problem"] == pytest.approx(sum(drawn) / 4)
     assert all(row["search"]["kept"][0]["num_tokens"] == row["num_tokens"] for row in rows)
     assert all(cost > row["num_tokens"] for cost, row in zip(drawn, rows, strict=True))
+    from open_rs.evaluate.regrade import regrade
+
+    regrade(Path("b"))
+    regraded = [json.loads(line) for line in Path("b/records.jsonl").read_text().splitlines()]
+    assert [row["search"] for row in regraded] == [row["search"] for row in rows]
+    assert json.loads(Path("b/summary.json").read_text())["tokens_per_problem"] == sum(drawn) / 4
+    with pytest.raises(DifferentHarness, match="search"):
+        compare(Path("s"), Path("b"))
     text = command("search", "s", "b")
     assert "beam         2 x 2" in text and "an upper bound: it looks at the gold" in text
     found = json.loads(command("search", "s", "b", "--json"))

@@ -8,6 +8,8 @@ from tiny_models import EOS, build_model, byte_tokenizer, make_prompts
 from open_rs.errors import InputError
 from open_rs.recipe import BeamSearch, recipe_from_dict
 from open_rs.rollout.beam import BeamEngine
+from open_rs.rollout.build import with_search
+from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.native import NativeEngine
 from open_rs.rollout.protocol import Prompt, Rollout, RolloutGroup, SamplingParams
 
@@ -214,6 +216,14 @@ def test_refusals(native):
     params = SamplingParams(max_completion_tokens=4, stop=("x",))
     with pytest.raises(InputError, match="stop strings end steps here"):
         beam.generate(make_prompts([9]), group_size=1, params=params, seed=0)
+    endpoint = {"type": "openai", "base_url": "http://localhost:1/v1", "model": "m"}
+    recipe = recipe_from_dict(
+        {"rollout": {"engine": endpoint}, "evaluate": {"search": {"type": "beam"}}}, where="here"
+    )
+    with pytest.raises(InputError, match="the embedded engine alone can go on"):
+        with_search(GradedSampler(native, None, None), recipe)
+    plain = GradedSampler(native, None, None)
+    assert with_search(plain, recipe_from_dict({}, where="here")) is plain
     with pytest.raises(InputError, match=r"evaluate.search.width"):
         recipe_from_dict({"evaluate": {"search": {"type": "beam", "width": 0}}}, where="here")
     with pytest.raises(InputError, match=r"evaluate.search.*'beam'"):
