@@ -26,6 +26,7 @@ from open_rs.recipe import Source
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("OPEN_RS_DATA", ROOT.parent / "shared" / "data"))
+AGAINST = ("majority", "likeliest")
 SMOL = "models/smollm2-135m"
 CAPTION = "<!-- perf/search.py: {} -->"
 WORKED = "Problem: {}\nSolution: {} The answer is \\boxed{{{}}}.\n\nProblem: {{problem}}\nSolution:"
@@ -146,7 +147,7 @@ def measure(name: str, out: Path) -> dict[str, Any]:
         )
         for width, branch in subject.beams
     ]
-    found = frontier(samples, searches)
+    found = {way: frontier(samples, searches, against=way) for way in AGAINST}
     (folder / "frontier.json").write_text(json.dumps(found, indent=1))
     return found
 
@@ -154,21 +155,24 @@ def measure(name: str, out: Path) -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """The rows of docs/search.md."""
     lines = [
-        "| way | budget | tokens a problem | accuracy | less the majority's of as many tokens |",
-        "|---|---|---|---|---|",
+        "| way | budget | tokens a problem | accuracy | less majority's | less the likeliest's |",
+        "|---|---|---|---|---|---|",
     ]
-    for row in found["rows"]:
-        score, gap = row["score"], row["difference"]
-        told = ""
-        if row["way"] not in ("single", "majority"):
-            told = f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
-            if row["budget"] != row["baseline"]["budget"]:
-                told += (
-                    f" (n = {row['baseline']['budget']}, {row['baseline']['tokens']:.0f} tokens)"
-                )
+    for several in zip(*(one["rows"] for one in found.values()), strict=True):
+        row, score = several[0], several[0]["score"]
+        budget = row["budget"]
+        if budget != row["baseline"]["budget"]:
+            budget += f", against n = {row['baseline']['budget']}"
+        told = [
+            ""
+            if row["way"] in ("single", way)
+            else f"{one['difference']['value']:+.3f} "
+            f"[{one['difference']['low']:+.3f}, {one['difference']['high']:+.3f}]"
+            for way, one in zip(found, several, strict=True)
+        ]
         lines.append(
-            f"| {row['way']} | {row['budget']} | {row['tokens']:.0f} | {score['value']:.3f} "
-            f"[{score['low']:.3f}, {score['high']:.3f}] | {told} |"
+            f"| {row['way']} | {budget} | {row['tokens']:.0f} | {score['value']:.3f} "
+            f"[{score['low']:.3f}, {score['high']:.3f}] | {' | '.join(told)} |"
         )
     return "\n".join(lines)
 

@@ -29,7 +29,6 @@ from open_rs.grade import Grader
 from open_rs.grade.normalise import normalise
 
 Row = dict[str, Any]
-BASELINE = "majority"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def any_right(samples: Sequence[Sample]) -> float:
 
 WAYS: Mapping[str, Callable[[Sequence[Sample]], float]] = {
     "single": single,
-    BASELINE: majority_vote,
+    "majority": majority_vote,
     "likeliest": likeliest,
     "weighted": weighted_vote,
     "any": any_right,
@@ -188,13 +187,17 @@ def samples_of(rows: Iterable[Row], path: Path) -> dict[str, list[Sample]]:
     return found
 
 
-def frontier(base: Path, searches: Sequence[Path], confidence: float = 0.95) -> Row:
+def frontier(
+    base: Path, searches: Sequence[Path], confidence: float = 0.95, against: str = "majority"
+) -> Row:
     """Accuracy against tokens of every way: rows with score and interval, and the paired difference
-    to the majority vote of as many tokens.
+    to the way `against` of as many tokens.
 
     `base` is an evaluation with several samples of each problem; `searches` are evaluations of the
     same model on the same problems by `evaluate.search`.
     """
+    if against not in WAYS:
+        raise InputError(f"--against {against}: unknown; use one of {', '.join(WAYS)}")
     summary = read_summary(base)
     if "search" in summary["fingerprint"]:
         raise InputError(f"{base}: is a search; the first folder is one of plain samples")
@@ -204,7 +207,7 @@ def frontier(base: Path, searches: Sequence[Path], confidence: float = 0.95) -> 
     k = summary["num_samples"]
     counts = [1 << power for power in range(k.bit_length()) if 1 << power <= k]
     rows = [
-        told(one, sampled(BASELINE, samples, n), confidence)
+        told(one, sampled(against, samples, n), confidence)
         for n in sorted({*counts, k})
         for one in (sampled(way, samples, n) for way in WAYS if (way == "single") == (n == 1))
     ]
@@ -212,13 +215,14 @@ def frontier(base: Path, searches: Sequence[Path], confidence: float = 0.95) -> 
     for path in searches:
         one = searched(path, summary, problems)
         n = min(max(round(float(np.mean(one.tokens)) / per_sample), 1), k)
-        rows.append(told(one, sampled(BASELINE, samples, n), confidence))
+        rows.append(told(one, sampled(against, samples, n), confidence))
     return {
         "name": summary["name"],
         "model": summary["model"],
         "num_problems": len(problems),
         "num_samples": k,
         "confidence": confidence,
+        "against": against,
         "rows": rows,
     }
 

@@ -208,6 +208,17 @@ def test_the_frontier_of_two_problems(tmp_path):
     assert (beam["score"]["n"], beam["score"]["k"]) == (2, 2)
 
 
+def test_against_another_way(tmp_path):
+    plain = evaluation(tmp_path / "plain", PLAIN)
+    found = frontier(plain, [], against="likeliest")
+    rows = {(row["way"], row["budget"]): row for row in found["rows"]}
+    # of a both are right in part: 1/2 (a tie) - 1, of b 1/2 - 0
+    assert rows["majority", "2"]["difference"]["value"] == 0.0
+    assert rows["any", "2"]["difference"]["value"] == 0.5  # (1 - 1, 1 - 0) / 2
+    with pytest.raises(InputError, match="--against best: unknown; use one of single, majority"):
+        frontier(plain, [], against="best")
+
+
 def test_the_cost_of_a_record():
     assert drawn_tokens({"num_tokens": 3}) == 3
     assert drawn_tokens({"num_tokens": 3, "search": {"drawn": [[3, 2], [1]]}}) == 6
