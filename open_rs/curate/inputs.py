@@ -40,6 +40,9 @@ def deciding(spec: Source | FilterSpec) -> Row:
     where and how fast an engine is asked.
     """
     settings = spec.model_dump(mode="json", exclude={"expect", "max_undecided"})
+    for key in ("options", "choices"):
+        if not settings.get(key):  # not used, it decides nothing
+            settings.pop(key, None)
     if isinstance(spec, ModelFilter) and spec.engine is not None:
         settings["engine"] = spec.engine.shaping()
     return settings

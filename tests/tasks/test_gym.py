@@ -13,6 +13,7 @@ from open_rs.errors import InputError
 from open_rs.grade import Grader
 from open_rs.problems import load_problems, place_of
 from open_rs.recipe import Source
+from open_rs.runs import package_version
 from open_rs.tasks.gym import GOLDS, KIND_OF, REFUSED, is_plain
 
 # Where score_answer is laxer than the question asks for: rounding, or no look at the sign
@@ -140,3 +141,15 @@ load_problems(Source(task="reasoning_gym:lcm", count=2))
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_decides_a_curation():
+    from open_rs.curate.inputs import deciding, source_hashes
+
+    plain, two = (
+        Source(task="reasoning_gym:lcm", count=3, options=options)
+        for options in ({}, {"min_numbers": 3})
+    )
+    assert "options" not in deciding(plain) and "choices" not in deciding(plain)
+    assert deciding(two) == deciding(plain) | {"options": {"min_numbers": 3}}
+    assert source_hashes(plain) == {"reasoning-gym": package_version("reasoning-gym")}
