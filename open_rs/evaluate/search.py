@@ -12,7 +12,7 @@ samples of a block; of a search, of every candidate that it drew.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,8 @@ WAYS: Mapping[str, Callable[[Sequence[Sample]], float]] = {
 @dataclass(frozen=True)
 class Scored:
     """One way with its budget: scores [n] and tokens [n] by problem, from `blocks` tries of each;
-    `spread` [n] is the variance of a problem's score over its tries, None where there is but one.
+    `spread` [n] is the variance of a problem's score over its tries, None where there is but one;
+    `read_tokens` is the mean of what the rounds of a search read again.
     """
 
     way: str
@@ -101,6 +102,7 @@ class Scored:
     tokens: NDArray[np.float64]
     blocks: int
     spread: NDArray[np.float64] | None
+    read_tokens: float = 0.0
 
 
 def scored(way: str, budget: str, tries: Sequence[Sequence[tuple[float, int]]]) -> Scored:
@@ -243,13 +245,15 @@ def searched(path: Path, base: Row, problems: Sequence[str]) -> Scored:
     if differing:
         raise InputError(f"{path}: was not measured as the samples were: {', '.join(differing)}")
     by_problem: dict[str, list[tuple[float, int]]] = {one: [] for one in problems}
+    read = []
     for row in read_records(path, summary):
         if row["problem_id"] not in by_problem:
             raise InputError(f"{path}: problem {row['problem_id']!r} is not among the samples")
         by_problem[row["problem_id"]].append((float(row["correct"] is True), drawn_tokens(row)))
-    return scored(
-        spec["type"], f"{spec['width']} x {spec['branch']}", [by_problem[one] for one in problems]
-    )
+        read.append(row["search"]["read_tokens"])
+    budget = f"{spec['width']} x {spec['branch']}"
+    found = scored(spec["type"], budget, [by_problem[one] for one in problems])
+    return replace(found, read_tokens=float(np.mean(read)))
 
 
 def told(one: Scored, baseline: Scored, confidence: float) -> Row:
@@ -267,6 +271,7 @@ def told(one: Scored, baseline: Scored, confidence: float) -> Row:
         "way": one.way,
         "budget": one.budget,
         "tokens": float(np.mean(one.tokens)),
+        "read_tokens": one.read_tokens,
         "score": score,
         "baseline": {"budget": baseline.budget, "tokens": float(np.mean(baseline.tokens))},
         "difference": {

@@ -150,7 +150,7 @@ def evaluation(folder, samples, **fingerprint):
             "seed": held["seed"],
             "policy_version": held["grader_policy"],
         }
-        | ({} if drawn is None else {"search": {"drawn": drawn, "read_tokens": 0, "kept": []}})
+        | ({} if drawn is None else {"search": {"drawn": drawn, "read_tokens": 7, "kept": []}})
         for problem, several in samples.items()
         for sample, (extracted, correct, logprob, tokens, drawn) in enumerate(several)
     ]
@@ -201,7 +201,7 @@ def test_the_frontier_of_two_problems(tmp_path):
     assert rows["majority", "4"]["tokens"] == 60
     # beam: (45 + 35) / 2 of a, 60 of b: 50 tokens; 50 / 15 = 3.3 samples, so 3 of them
     beam = rows["beam", "2 x 2"]
-    assert beam["tokens"] == 50
+    assert (beam["tokens"], beam["read_tokens"]) == (50, 7)
     # the block of three is 4, 5, 4 of a: right; 7, 8, 7 of b: wrong; 40 tokens
     assert beam["baseline"] == {"budget": "3", "tokens": 40}
     assert beam["difference"]["value"] == pytest.approx(0.75 - 0.5)  # (0.5 - 1, 1 - 0) / 2
