@@ -12,6 +12,8 @@ whole batch in one pass and once in micro-batches of 8 rows; the table takes its
 W1  the quickstart: the tiny model, 16 prompts x 8, cap 256
 W2  SmolLM2-135M on GSM8K, 4 prompts x 8, cap 256, natural lengths
 W3  W2 with forced lengths (median 0.3 of the cap, 10 % at the cap) and every second group dead
+
+With W2 and W3 the whole batch in one pass takes TRL past 20 GB, so give `--passes 8` where there is less.
 """
 
 import argparse
@@ -394,6 +396,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="counted steps of each side")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--passes", type=int, nargs="+", help="rows of a pass of TRL; else all, and 8"
+    )
     parser.add_argument("--worker", choices=("ours", "trl"), help=argparse.SUPPRESS)
     parser.add_argument("--problems", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
@@ -410,7 +415,7 @@ def main() -> None:
         common = [given.workload, "--steps", str(given.steps), "--problems", str(problems)]
         total = load.prompts * load.group_size
         workers = [Worker("open-rs", [*common, "--worker", "ours"])]
-        for rows_per_pass in (total, MICRO_BATCH):
+        for rows_per_pass in given.passes or (total, MICRO_BATCH):
             name = f"TRL, {rows_per_pass} rows a pass"
             arguments = [*common, "--worker", "trl", "--rows", str(rows_per_pass)]
             workers.append(Worker(name, arguments))
