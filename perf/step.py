@@ -13,7 +13,7 @@ W1  the quickstart: the tiny model, 16 prompts x 8, cap 256
 W2  SmolLM2-135M on GSM8K, 4 prompts x 8, cap 256, natural lengths
 W3  W2 with forced lengths (median 0.3 of the cap, 10 % at the cap) and every second group dead
 
-With W2 and W3 the whole batch in one pass takes TRL past 20 GB, so give `--passes 8` where there is less.
+With W2 and W3 the whole batch in one pass takes TRL past 20 GB: `--passes 8` leaves that one out.
 """
 
 import argparse
