@@ -11,7 +11,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,10 +22,12 @@ import torch
 from torch import Tensor
 
 from open_rs.console import say
+from open_rs.errors import InputError
 
 SOURCE = Path(__file__).with_name("kernels.c")
 LANES = {"AVX512": 16, "AVX2": 8}  # floats of the widest vector; elsewhere 4
 TIMEOUT_S = 60
+COMPILED_BYTES = 1 << 18  # more than the object and the library take
 # Without OpenMP the kernels use one thread; without the processor's name, its oldest instructions.
 OPTIONS = (("-march=native", "-fopenmp"), ("-march=native",), ())
 ADDRESS, COUNT, NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
@@ -66,7 +69,7 @@ def compiled(head_size: int, queries: int, lanes: int) -> Kernels | None:
     wanted = [f"-DHEAD={head_size}", f"-DQUERIES={queries}", f"-DLANES={lanes}"]
     error = ""
     for options in OPTIONS:
-        with tempfile.TemporaryDirectory(prefix="open-rs-") as folder:
+        with room_to_compile() as folder:
             made, library = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
             compile_it = [compiler, "-O3", "-fPIC", *options, *wanted, "-c", str(SOURCE)]
             compile_it += ["-o", str(made)]
@@ -81,6 +84,22 @@ def compiled(head_size: int, queries: int, lanes: int) -> Kernels | None:
                 error = str(failed)
     say_without(f"{compiler} does not compile kernels.c ({' '.join(error.splitlines()[:1])})")
     return None
+
+
+@contextmanager
+def room_to_compile() -> Iterator[str]:
+    """A temporary folder with space in it. A full disk is refused: to go on without kernels would
+    draw other samples where two tokens are all but equally far from the uniform.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="open-rs-") as folder:
+            (Path(folder) / "space").write_bytes(bytes(COMPILED_BYTES))
+            yield folder
+    except OSError as error:
+        raise InputError(
+            f"rollout: no temporary folder can be written to, which the kernels are compiled in "
+            f"({error}); free space, or name a folder by TMPDIR"
+        ) from None
 
 
 def loaded(library: Any, lanes: int) -> Kernels:
