@@ -1,7 +1,7 @@
 """What draws completions: the engines and their settings."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,7 @@ class NativeEngineSpec(Section):
     """The embedded engine: samples from the recipe's model in this process."""
 
     type: Literal["native"] = "native"
+    copies_weights: ClassVar[bool] = False  # it samples from the very module that is trained
 
     def shaping(self) -> dict[str, Any]:
         """The settings that can change a completion."""
@@ -24,6 +25,7 @@ class OpenAIEngineSpec(Section):
     """A server that speaks the protocol of OpenAI's API: vLLM, llama.cpp, a provider."""
 
     type: Literal["openai"] = "openai"
+    copies_weights: ClassVar[bool] = False  # it cannot be trained
     base_url: str = Field(description='address of the API, as in "http://localhost:8000/v1"')
     model: str = Field(min_length=1, description="the model's name at the server")
     served_as: str | None = Field(
@@ -114,6 +116,7 @@ class VLLMEngineSpec(Section):
     """vLLM in this process: samples from the recipe's model, for evaluation and curation."""
 
     type: Literal["vllm"] = "vllm"
+    copies_weights: ClassVar[bool] = True  # which are brought up to date after each update
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="share of the GPU's memory that it may take"
     )

@@ -14,6 +14,8 @@ from open_rs.recipe.section import Section
 from open_rs.recipe.sources import Source
 from open_rs.recipe.sweep import SweepRecipe
 
+DEFAULT_IMPORTANCE_CAP = 2.0  # where the engine holds a copy of the weights
+
 
 class PromptRecipe(Section):
     """How a problem is put to the model, in training, curation and evaluation alike."""
@@ -160,6 +162,13 @@ class LossRecipe(Section):
     )
     kl_coef: float = Field(
         0.0, ge=0, description="weight of the k3 KL against the frozen start; 0 loads no reference"
+    )
+    importance_cap: float | None = Field(
+        None,
+        ge=0,
+        description="tokens are weighed by min(trainer's probability / engine's, this), so that an "
+        "engine with rounding of its own is made up for; 0 is off; unset: 2 for vllm, off for the "
+        "native engine",
     )
     mask_truncated: bool = Field(
         False, description="leave completions that hit the cap out of the loss"
@@ -312,6 +321,14 @@ class Recipe(Section):
                     f"{key} = {steps} must be a multiple of train.updates_per_batch = {updates}"
                 )
         return self
+
+    @property
+    def corrected_loss(self) -> LossRecipe:
+        """`loss` with the `importance_cap` that the engine calls for where none is stated."""
+        if self.loss.importance_cap is not None:
+            return self.loss
+        cap = DEFAULT_IMPORTANCE_CAP if self.rollout.engine.copies_weights else 0.0
+        return self.loss.model_copy(update={"importance_cap": cap})
 
     @property
     def evaluation_cap(self) -> int:

@@ -50,6 +50,7 @@ class LossTerms:
     advantages: Tensor  # [B]
     denominators: Tensor  # [B], of the whole step (`grpo.loss_denominators`)
     ref_logprobs: Tensor | None = None  # [B, T], filled in by the trainer when kl_coef is not 0
+    importance: Tensor | None = None  # [B, T], by the trainer, of an engine with other log-probs
 
     def by_token(self) -> "LossTerms":
         """Every token that counts as a row of its own [N, 1], for losses that are sums over them.
@@ -57,12 +58,14 @@ class LossTerms:
         The tokens stand row by row; the sum over them is the loss of the rows.
         """
         mask, ref, lengths = self.loss_mask, self.ref_logprobs, self.loss_mask.sum(1)
+        importance = self.importance
         return LossTerms(
             loss_mask=mask[mask][:, None],
             old_logprobs=self.old_logprobs[mask][:, None],
             advantages=self.advantages.repeat_interleave(lengths),
             denominators=self.denominators.repeat_interleave(lengths),
             ref_logprobs=None if ref is None else ref[mask][:, None],
+            importance=None if importance is None else importance[mask][:, None],
         )
 
     def of(self, part: slice) -> "LossTerms":
@@ -73,6 +76,7 @@ class LossTerms:
             advantages=self.advantages[part],
             denominators=self.denominators[part],
             ref_logprobs=None if self.ref_logprobs is None else self.ref_logprobs[part],
+            importance=None if self.importance is None else self.importance[part],
         )
 
 
@@ -114,7 +118,7 @@ class MicroBatch(LossTerms):
         """Rows `first` to `last` - 1, padded to their own longest."""
         attention, loss = self.attention_mask[first:last], self.loss_mask[first:last]
         tokens, completion = int(attention.sum(1).max()), int(loss.sum(1).max())
-        ref = self.ref_logprobs
+        ref, importance = self.ref_logprobs, self.importance
         return MicroBatch(
             rows=self.rows[first:last],
             packed=self.packed,
@@ -126,6 +130,7 @@ class MicroBatch(LossTerms):
             advantages=self.advantages[first:last],
             denominators=self.denominators[first:last],
             ref_logprobs=None if ref is None else ref[first:last, :completion],
+            importance=None if importance is None else importance[first:last, :completion],
         )
 
 

@@ -20,6 +20,7 @@ The names that TRL 1.16 gives to the same losses, proved equal in `tests/train/t
     it is not.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -95,6 +96,24 @@ def k3_kl(policy_logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
     return log_x.exp() - log_x - 1
 
 
+def truncated_importance(
+    old_logprobs: Tensor, engine_logprobs: Tensor, loss_mask: Tensor, *, cap: float
+) -> Tensor:
+    """min(pi_trainer / pi_engine, cap) per token [B, T]: the weight that makes up for an engine
+    which does not sample from exactly the trainer's policy.
+
+    Without it the gradient is that of rollouts which another policy drew. The weight is a constant
+    (no gradient), taken before the first update on the rollouts; it multiplies the token's part of
+    the objective beside the clipped ratio, and not the KL term. The cap bounds its variance, at the
+    price of a bias for tokens that the engine made much too rare. 1 outside the mask.
+    Source: truncated importance sampling (Ionides 2008, "Truncated Importance Sampling") between
+    engine and trainer, Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy
+    RL Training".
+    """
+    log_weight = (old_logprobs - engine_logprobs).detach().where(loss_mask, 0.0)
+    return log_weight.exp().clamp(max=cap).where(loss_mask, 1.0)
+
+
 def importance_ratio(log_ratio: Tensor, loss_mask: Tensor, level: RatioLevel) -> Tensor:
     """policy / old as a ratio [B, T], from log-ratios [B, T] that are 0 outside the mask.
 
@@ -147,14 +166,16 @@ def policy_loss(
     denominators: Tensor,
     ratio_level: RatioLevel = "token",
     objective: Objective = "clip",
+    importance: Tensor | None = None,
     ref_logprobs: Tensor | None = None,
     kl_coef: float = 0.0,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """sum_i (1 / denominator_i) sum_t mask_it (objective_it + kl_coef * k3_it), to be minimised.
+    """sum_i (1 / denominator_i) sum_t mask_it (w_it objective_it + kl_coef * k3_it), minimised.
 
     Takes log-probs [B, T] at the sampling temperature, advantages and denominators [B], a boolean
     mask [B, T] (True counts; whatever stands elsewhere, NaN included, is ignored). The ratio is
-    clipped to [1 - clip_low, 1 + clip_high]. The losses of micro-batches add up to that of the
+    clipped to [1 - clip_low, 1 + clip_high]. w is `importance` [B, T] (`truncated_importance`), 1
+    without it. The losses of micro-batches add up to that of the
     step, gradients likewise.
 
     Metrics are detached sums over the masked tokens of these rows, so that adding them over
@@ -162,7 +183,9 @@ def policy_loss(
     `clip_high_tokens` and, with a reference, `kl_sum` (nats). A sequence-level ratio counts once
     per token. A mean is over the rows that were trained on: rows skipped upstream are not in it.
     """
-    check_shapes(policy_logprobs, old_logprobs, advantages, loss_mask, denominators, ref_logprobs)
+    per_token = {"old_logprobs": old_logprobs, "ref_logprobs": ref_logprobs}
+    per_token |= {"loss_mask": loss_mask, "importance": importance}
+    check_shapes(policy_logprobs, per_token, advantages, denominators)
     if objective not in OBJECTIVES:
         raise ValueError(f"objective {objective!r} unknown; use one of {', '.join(OBJECTIVES)}")
     if kl_coef != 0 and ref_logprobs is None:
@@ -174,6 +197,8 @@ def policy_loss(
     token_loss, low, high = OBJECTIVES[objective](
         ratio, advantages[:, None], policy_logprobs, 1 - clip_low, 1 + clip_high
     )
+    if importance is not None:
+        token_loss = token_loss * importance
     metrics = {
         "tokens": loss_mask.sum(),
         "ratio_sum": ratio.detach().where(loss_mask, 0.0).sum(),
@@ -191,16 +216,13 @@ def policy_loss(
 
 def check_shapes(
     policy_logprobs: Tensor,
-    old_logprobs: Tensor,
+    per_token: Mapping[str, Tensor | None],
     advantages: Tensor,
-    loss_mask: Tensor,
     denominators: Tensor,
-    ref_logprobs: Tensor | None,
 ) -> None:
     """Refuse what broadcasting would silently accept."""
     if policy_logprobs.dim() != 2:
         raise ValueError(f"policy_logprobs must be [B, T], got {tuple(policy_logprobs.shape)}")
-    per_token = {"old_logprobs": old_logprobs, "loss_mask": loss_mask, "ref_logprobs": ref_logprobs}
     for name, tensor in per_token.items():
         if tensor is not None and tensor.shape != policy_logprobs.shape:
             raise ValueError(
@@ -211,5 +233,6 @@ def check_shapes(
             raise ValueError(
                 f"{name} is {tuple(tensor.shape)}, needs [B] = [{len(policy_logprobs)}]"
             )
-    if loss_mask.dtype != torch.bool:
-        raise ValueError(f"loss_mask must be boolean, got {loss_mask.dtype}")
+    loss_mask = per_token["loss_mask"]
+    if loss_mask is None or loss_mask.dtype != torch.bool:
+        raise ValueError(f"loss_mask must be boolean, got {getattr(loss_mask, 'dtype', None)}")

@@ -329,7 +329,7 @@ def learn(
             training.policy,
             training.optimizer,
             batches,
-            recipe.loss,
+            recipe.corrected_loss,
             temperature=recipe.rollout.temperature,
             max_grad_norm=recipe.train.max_grad_norm,
             first_of_batch=first_of_batch,

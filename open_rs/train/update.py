@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from open_rs.interrupt import poll
 from open_rs.recipe import LossRecipe
 from open_rs.train.batches import LossTerms, MicroBatch
-from open_rs.train.grpo import k3_kl, policy_loss
+from open_rs.train.grpo import k3_kl, policy_loss, truncated_importance
 from open_rs.train.logprobs import completion_logprobs, learn_logprobs
 from open_rs.train.update_size import update_norm, weight_sample
 
@@ -61,6 +61,7 @@ def update(
         release_memory(policy)
     if first_of_batch:
         for batch, logprobs in zip(batches, fresh, strict=True):
+            batch.importance = importance_of(batch, logprobs.cpu(), loss_recipe)
             batch.old_logprobs = logprobs.cpu()
     metrics = step_optimizer(policy, optimizer, sums.pop("loss", 0.0), max_grad_norm)
     if splits:
@@ -110,10 +111,15 @@ def add_loss(
     first_of_batch: bool,
 ) -> Tensor:
     """The loss of log-probs [B, T], and what it and the metrics are made of added to `sums`."""
-    old = terms.old_logprobs
+    old, importance = terms.old_logprobs, terms.importance
     if first_of_batch:
         sums["engine_kl"] += masked_sum(k3_kl(old, logprobs), terms.loss_mask)
+        importance = importance_of(terms, logprobs, loss_recipe)
         old = logprobs.detach()
+    if importance is not None:
+        sums["importance"] += masked_sum(importance, terms.loss_mask)
+        capped = importance >= (loss_recipe.importance_cap or 0.0)
+        sums["importance_capped"] += masked_sum(capped.float(), terms.loss_mask)
     loss, parts = policy_loss(
         logprobs,
         old,
@@ -124,6 +130,7 @@ def add_loss(
         denominators=terms.denominators,
         ratio_level=loss_recipe.ratio_level,
         objective=loss_recipe.objective,
+        importance=importance,
         ref_logprobs=terms.ref_logprobs,
         kl_coef=loss_recipe.kl_coef,
     )
@@ -132,6 +139,16 @@ def add_loss(
     for name, value in parts.items():
         sums[name] += value.item()
     return loss
+
+
+def importance_of(terms: LossTerms, logprobs: Tensor, loss_recipe: LossRecipe) -> Tensor | None:
+    """The weights [B, T] of tokens that an engine with its own copy of the weights has drawn;
+    `terms.old_logprobs` are still the engine's. None where the recipe does not correct it.
+    """
+    if not loss_recipe.importance_cap:
+        return None
+    engine, mask = terms.old_logprobs, terms.loss_mask
+    return truncated_importance(logprobs, engine, mask, cap=loss_recipe.importance_cap)
 
 
 def ran_out_of_memory(error: RuntimeError) -> bool:
@@ -208,7 +225,11 @@ def token_means(sums: Mapping[str, float]) -> dict[str, float]:
         "policy/clip_low_frac": sums["clip_low_tokens"],
         "policy/clip_high_frac": sums["clip_high_tokens"],
     }
-    for name, key in (("kl_sum", "policy/kl"), ("engine_kl", "policy/engine_kl")):
-        if name in sums:
-            means[key] = sums[name]
+    named = {
+        "kl_sum": "policy/kl",
+        "engine_kl": "policy/engine_kl",
+        "importance": "policy/importance",
+        "importance_capped": "policy/importance_cap_frac",
+    }
+    means |= {key: sums[name] for name, key in named.items() if name in sums}
     return {key: value / tokens for key, value in means.items()}
