@@ -4,7 +4,13 @@
 `load` reads TOML and overrides.
 """
 
-from open_rs.recipe.engines import EngineSpec, NativeEngineSpec, OpenAIEngineSpec, VLLMEngineSpec
+from open_rs.recipe.engines import (
+    EngineSpec,
+    NativeEngineSpec,
+    OpenAIEngineSpec,
+    VLLMEngineSpec,
+    VLLMServerEngineSpec,
+)
 from open_rs.recipe.filters import (
     BoxedFilter,
     ContaminationFilter,
@@ -116,6 +122,7 @@ __all__ = [
     "TrainRecipe",
     "Trigger",
     "VLLMEngineSpec",
+    "VLLMServerEngineSpec",
     "load_recipe",
     "override",
     "recipe_from_dict",

@@ -73,18 +73,8 @@ class OpenAIEngineSpec(Section):
 
     @model_validator(mode="after")
     def usable(self) -> Self:
-        """Nothing that may be a secret is repeated in a message."""
-        if not re.match(r"https?://[^/]", self.base_url):
-            raise ValueError("base_url should start with http:// or https:// and name a host")
-        if "@" in self.base_url.split("/")[2] or "?" in self.base_url:
-            raise ValueError(
-                "base_url should hold no user, password or query: it is written to the run "
-                "folder; put the key into the environment variable that api_key_env names"
-            )
-        if not ENVIRONMENT_NAME.fullmatch(self.api_key_env):
-            raise ValueError(
-                "api_key_env should be the name of an environment variable, not the key itself"
-            )
+        check_address(self.base_url, "base_url", "api_key_env")
+        check_environment_name(self.api_key_env)
         if self.max_usd is not None and None in self.prices:
             raise ValueError(
                 "max_usd needs usd_per_million_prompt_tokens and usd_per_million_completion_tokens"
@@ -113,7 +103,7 @@ class OpenAIEngineSpec(Section):
 
 
 class VLLMEngineSpec(Section):
-    """vLLM in this process: samples from the recipe's model, for evaluation and curation."""
+    """vLLM in this process, on the device of the model."""
 
     type: Literal["vllm"] = "vllm"
     copies_weights: ClassVar[bool] = True  # which are brought up to date after each update
@@ -125,12 +115,81 @@ class VLLMEngineSpec(Section):
     )
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs over which a layer is split")
     enforce_eager: bool = Field(False, description="no compilation and no CUDA graphs")
+    sync_tolerance: float | None = Field(
+        None, gt=0, description="training: as of the engine vllm_server"
+    )
 
     def shaping(self) -> dict[str, Any]:
         """The settings that can change a completion."""
         return {"type": self.type}
 
 
+class VLLMServerEngineSpec(Section):
+    """vLLM's own servers, on other devices or machines; training hands them its weights."""
+
+    type: Literal["vllm_server"] = "vllm_server"
+    copies_weights: ClassVar[bool] = True
+    urls: tuple[str, ...] = Field(
+        min_length=1, description='addresses, as in ["http://localhost:8000"]; they share the work'
+    )
+    served_as: str | None = Field(
+        None, description="the model's name at the servers, where it is not model.path"
+    )
+    weights_folder: str | None = Field(
+        None,
+        description="a folder that the servers see under the same name, through which weights are "
+        "handed over; unset: a temporary one, for servers on this machine",
+    )
+    api_key_env: str = Field(
+        "VLLM_API_KEY", description="the environment variable that holds the key, if one is asked"
+    )
+    max_concurrency: int = Field(
+        64, ge=1, le=1024, description="requests under way at a time, at each server"
+    )
+    timeout_s: float = Field(600.0, gt=0, description="longest wait for one answer")
+    max_retries: int = Field(
+        5, ge=0, description="further attempts after a refused or broken request, with back-off"
+    )
+    sync_tolerance: float | None = Field(
+        None,
+        gt=0,
+        description="training: how far the log-probs of a probe may lie from the trainer's after "
+        "weights were handed over (mean over tokens, nats); unset: 1e-3 in float32, else 0.1",
+    )
+
+    @model_validator(mode="after")
+    def usable(self) -> Self:
+        for url in self.urls:
+            check_address(url, "urls", "api_key_env")
+        if len({url.rstrip("/") for url in self.urls}) < len(self.urls):
+            raise ValueError("urls names a server twice")
+        check_environment_name(self.api_key_env)
+        return self
+
+    def shaping(self) -> dict[str, Any]:
+        """The settings that can change a completion. Not the addresses: the weights are ours."""
+        return {"type": self.type}
+
+
+def check_address(url: str, key: str, key_env: str) -> None:
+    """Refuse what is no address, or holds what may be a secret; nothing of it is repeated."""
+    if not re.match(r"https?://[^/]", url):
+        raise ValueError(f"{key} should start with http:// or https:// and name a host")
+    if "@" in url.split("/")[2] or "?" in url:
+        raise ValueError(
+            f"{key} should hold no user, password or query: it is written to the run folder; put "
+            f"the key into the environment variable that {key_env} names"
+        )
+
+
+def check_environment_name(name: str) -> None:
+    if not ENVIRONMENT_NAME.fullmatch(name):
+        raise ValueError(
+            "api_key_env should be the name of an environment variable, not the key itself"
+        )
+
+
 EngineSpec = Annotated[
-    NativeEngineSpec | OpenAIEngineSpec | VLLMEngineSpec, Field(discriminator="type")
+    NativeEngineSpec | OpenAIEngineSpec | VLLMEngineSpec | VLLMServerEngineSpec,
+    Field(discriminator="type"),
 ]

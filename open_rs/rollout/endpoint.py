@@ -5,17 +5,15 @@ run in daemon threads, `max_concurrency` at a time; everything else (counting, `
 happens in the calling thread, as with the native engine.
 """
 
-import threading
 import time
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 from open_rs.errors import InputError
-from open_rs.interrupt import WAIT_SECONDS, poll
 from open_rs.recipe import OpenAIEngineSpec
+from open_rs.rollout.asking import answers
 from open_rs.rollout.groups import gather
 from open_rs.rollout.limits import Budget, Pacer, Undecided
 from open_rs.rollout.openai_api import Answer, Client, Unusable, request_seed
@@ -31,9 +29,6 @@ class Job:
     sample: int
     seed: int
     held_usd: float
-
-
-Outcome = Answer | Unusable | BaseException
 
 
 @dataclass
@@ -54,17 +49,6 @@ class Counts:
         seconds = time.perf_counter() - self.started
         usd = self.usd if priced else None
         return EngineStats(self.prompt_tokens, self.completion_tokens, seconds, usd)
-
-
-T = TypeVar("T")
-
-
-def awaited(queue: SimpleQueue[T]) -> T:
-    """The next entry of a queue, looking at whether a stop was asked for while it waits."""
-    while True:
-        poll()
-        with suppress(Empty):
-            return queue.get(timeout=WAIT_SECONDS)
 
 
 class EndpointEngine:
@@ -135,10 +119,30 @@ class EndpointEngine:
         self, wanted: Iterator[Job], params: SamplingParams, counts: Counts
     ) -> Generator[tuple[int, Rollout]]:
         """(prompt index, rollout) as they end; too many without a usable answer stop it."""
-        with closing(self._outcomes(wanted, params)) as outcomes:
-            for job, outcome in outcomes:
-                yield job.index, self._rollout(job, outcome, counts)
-                self.undecided.check()
+        refused = False
+
+        def ask(job: Job) -> Answer | Unusable:
+            try:
+                return self._client.ask(job.prompt, params, job.seed)
+            except Unusable as error:
+                return error
+
+        def may_send(job: Job) -> bool:
+            nonlocal refused
+            refused = not self.budget.hold(job.held_usd)
+            return not refused
+
+        at_once = self.spec.max_concurrency
+        asked = answers(wanted, ask, at_once=at_once, may_send=may_send)
+        try:
+            with closing(asked) as outcomes:
+                for job, outcome in outcomes:
+                    yield job.index, self._rollout(job, outcome, counts)
+                    self.undecided.check()
+        finally:
+            self.budget.held_usd = 0.0
+        if refused:
+            raise self.budget.stop()
         self.undecided.check(ended=True)
 
     def _jobs(
@@ -160,7 +164,9 @@ class EndpointEngine:
                 own_seed = request_seed(seed, step, prompt.problem.id, sample)
                 yield Job(index, prompt, sample, own_seed, held_usd)
 
-    def _rollout(self, job: Job, outcome: Outcome, counts: Counts) -> Rollout:
+    def _rollout(
+        self, job: Job, outcome: Answer | Unusable | BaseException, counts: Counts
+    ) -> Rollout:
         """What came of a request; its tokens and dollars are counted here."""
         if not isinstance(outcome, Answer | Unusable):
             raise outcome
@@ -177,42 +183,3 @@ class EndpointEngine:
         self.undecided.count(None)
         text, logprobs, reason = outcome.completion, outcome.logprobs, outcome.finish_reason
         return Rollout([], logprobs, text, reason, job.sample, counted_tokens=tokens, usd=usd)
-
-    def _outcomes(
-        self, wanted: Iterator[Job], params: SamplingParams
-    ) -> Generator[tuple[Job, Outcome]]:
-        """(job, what came of it) as they end. Daemon threads: an interrupt waits for no answer."""
-        asked: SimpleQueue[Job | None] = SimpleQueue()
-        ended: SimpleQueue[tuple[Job, Outcome]] = SimpleQueue()
-
-        def work() -> None:
-            while (job := asked.get()) is not None:
-                try:
-                    outcome: Outcome = self._client.ask(job.prompt, params, job.seed)
-                except BaseException as error:  # raised again in the calling thread
-                    outcome = error
-                ended.put((job, outcome))
-
-        threads = under_way = 0
-        job = next(wanted, None)
-        try:
-            while job is not None or under_way:
-                while (
-                    job is not None
-                    and under_way < self.spec.max_concurrency
-                    and self.budget.hold(job.held_usd)
-                ):
-                    asked.put(job)
-                    under_way += 1
-                    if threads < under_way:
-                        threading.Thread(target=work, daemon=True).start()
-                        threads += 1
-                    job = next(wanted, None)
-                if not under_way:
-                    raise self.budget.stop()
-                yield awaited(ended)
-                under_way -= 1
-        finally:
-            self.budget.held_usd = 0.0
-            for _ in range(threads):
-                asked.put(None)

@@ -158,13 +158,21 @@ def _logprobs(choice: dict[str, Any]) -> list[float]:
     return [float(one) for one in numbers if isinstance(one, int | float)]
 
 
-class Client:
-    """Asks the server of `spec`, from any thread.
+class Connection:
+    """The way to one server, from any thread: the official client, which makes the attempts.
 
-    The key is read from the environment here and kept by the official client alone.
+    The key is read from the environment here and kept by that client alone.
     """
 
-    def __init__(self, spec: OpenAIEngineSpec, before_request: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key_env: str,
+        timeout_s: float,
+        max_retries: int,
+        before_request: Callable[[], None] = lambda: None,
+    ) -> None:
         """`before_request` is called before each attempt, and may wait."""
         try:
             import openai
@@ -173,58 +181,82 @@ class Client:
                 "rollout.engine: an endpoint needs the openai package; "
                 'pip install "open-rs[openai]"'
             ) from None
-        self.spec = spec
+        self.base_url, self.api_key_env = base_url, api_key_env
+        self.timeout_s, self.attempts = timeout_s, max_retries + 1
         self._errors: Any = openai
-        self._key = read_key(spec.api_key_env)
-        self._openai = openai.OpenAI(
+        self._key = read_key(api_key_env)
+        self.openai = openai.OpenAI(
             api_key=self._key or "none",  # a server that asks for none still gets a header
-            base_url=spec.base_url,
-            timeout=spec.timeout_s,
-            max_retries=spec.max_retries,
+            base_url=base_url,
+            timeout=timeout_s,
+            max_retries=max_retries,
             http_client=openai.DefaultHttpxClient(
                 event_hooks={"request": [lambda request: before_request()]}
             ),
         )
 
-    def ask(self, prompt: Prompt, params: SamplingParams, seed: int) -> Answer:
-        """One completion; raises `Unusable`, or `InputError` where the key is refused."""
-        body = request_body(self.spec, prompt, params, seed)
-        resource: Any = (
-            self._openai.chat.completions if prompt.messages else self._openai.completions
-        )
+    def get(self, path: str) -> str:
+        """The text of an answer; raises `Unusable`, or `InputError` where the key is refused."""
+        return self.text(lambda: self.openai.get(path, cast_to=str))
+
+    def post(self, path: str, body: object = None) -> str:
+        """As `get`, with a JSON body."""
+        return self.text(lambda: self.openai.post(path, cast_to=str, body=body))
+
+    def text(self, call: Callable[[], str]) -> str:
         try:
-            text = resource.with_raw_response.create(**body).http_response.text
+            return call()
         except self._errors.APIError as error:
             raise self._reason(error) from None
-        try:
-            return read_answer(text, self.spec, prompt, params.max_completion_tokens)
-        except Unusable as error:
-            error.args = (self._safe(str(error)),)
-            raise
 
     def _reason(self, error: Any) -> Exception:
         """Why the attempts gave no answer."""
-        attempts = f"{self.spec.max_retries + 1} attempts"
+        attempts = f"{self.attempts} attempts"
         status = getattr(error, "status_code", None)
+        said = "" if status is None else self.safe(" ".join(_message(error.body).split()))
         if status in (401, 403):
             held = "is refused" if self._key else "is not set, and the server asks for a key"
             return InputError(
-                f"rollout.engine: {self.spec.base_url} answers {status}: the key in "
-                f"{self.spec.api_key_env} {held}; set that variable to a valid key"
+                f"rollout.engine: {self.base_url} answers {status}: the key in {self.api_key_env} "
+                f"{held}; set that variable to a valid key" + (f" (it says: {said})" * bool(said))
             )
         if status is not None:
-            said = " ".join(_message(error.body).split())
             text = f"the server answers {status}" + (f": {said}" if said else "")
         elif isinstance(error, self._errors.APITimeoutError):
-            text = f"no answer within {self.spec.timeout_s:g} s ({attempts})"
+            text = f"no answer within {self.timeout_s:g} s ({attempts})"
         else:
             cause = error.__cause__ or error
             text = f"no connection ({attempts}): {type(cause).__name__}: {cause}"
-        return Unusable(self._safe(text))
+        return Unusable(self.safe(text))
 
-    def _safe(self, text: str) -> str:
+    def safe(self, text: str) -> str:
         """A server may repeat the key: it goes before the text is cut."""
         return (text.replace(self._key, "***") if self._key else text)[:SHOWN_CHARACTERS]
+
+
+class Client(Connection):
+    """Asks the endpoint of `spec`."""
+
+    def __init__(self, spec: OpenAIEngineSpec, before_request: Callable[[], None]) -> None:
+        super().__init__(
+            spec.base_url,
+            api_key_env=spec.api_key_env,
+            timeout_s=spec.timeout_s,
+            max_retries=spec.max_retries,
+            before_request=before_request,
+        )
+        self.spec = spec
+
+    def ask(self, prompt: Prompt, params: SamplingParams, seed: int) -> Answer:
+        """One completion; raises `Unusable`, or `InputError` where the key is refused."""
+        body = request_body(self.spec, prompt, params, seed)
+        kind: Any = self.openai.chat.completions if prompt.messages else self.openai.completions
+        text = self.text(lambda: kind.with_raw_response.create(**body).http_response.text)
+        try:
+            return read_answer(text, self.spec, prompt, params.max_completion_tokens)
+        except Unusable as error:
+            error.args = (self.safe(str(error)),)
+            raise
 
 
 def read_key(name: str) -> str:
