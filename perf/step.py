@@ -300,7 +300,8 @@ class Worker:
 
     def __init__(self, name: str, arguments: list[str]) -> None:
         self.name = name
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+        root = Path(__file__).resolve().parent.parent  # whose open_rs is measured
+        environment = os.environ | {"PYTHONPATH": f"{root}:{root / 'perf'}"}
         self.process = subprocess.Popen(
             [sys.executable, __file__, *arguments],
             stdin=subprocess.PIPE,
