@@ -9,3 +9,7 @@ class InputError(Exception):
 
 class GuardStop(Exception):
     """A guard ended a run that can be resumed: one sentence says which and why (exit 3)."""
+
+
+class EngineStop(GuardStop):
+    """The engine of the rollouts is gone or has not taken the weights; what was learnt is saved."""

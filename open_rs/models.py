@@ -9,7 +9,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 from open_rs.console import say
@@ -197,6 +203,20 @@ def add_lora(model: nn.Module, recipe: LoraRecipe) -> nn.Module:
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"model.lora.target_modules = {modules!r}: {reason}") from None
+
+
+def generation_facts(recipe: ModelRecipe) -> tuple[int | list[int] | None, int]:
+    """(the tokens that end a completion, how many the vocabulary has), from the model's files
+    without its weights.
+    """
+    settings = {"revision": recipe.revision, "trust_remote_code": recipe.trust_remote_code}
+    path = model_path(recipe.path)
+    config = AutoConfig.from_pretrained(path, **settings).get_text_config(decoder=True)
+    try:
+        named = GenerationConfig.from_pretrained(path, revision=recipe.revision).eos_token_id
+    except OSError:  # it has none
+        named = None
+    return config.eos_token_id if named is None else named, config.vocab_size
 
 
 def context_length(model: nn.Module) -> int | None:

@@ -10,7 +10,14 @@ from open_rs.errors import InputError
 from open_rs.grade import Grader
 from open_rs.problems import Problem, load_problems
 from open_rs.prompts import Prompter, ServerPrompter
-from open_rs.recipe import ModelRecipe, NativeEngineSpec, OpenAIEngineSpec, Recipe, VLLMEngineSpec
+from open_rs.recipe import (
+    ModelRecipe,
+    NativeEngineSpec,
+    OpenAIEngineSpec,
+    Recipe,
+    VLLMEngineSpec,
+    VLLMServerEngineSpec,
+)
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Engine, Prompt, SamplingParams
 from open_rs.runs import RunFolder, training_source
@@ -22,17 +29,15 @@ def open_sampler(
 ) -> Iterator[GradedSampler]:
     """Engine, prompts and grader of `recipe`; the grader's workers end with the context.
 
-    Samples from `model` where one is given, else from the folder or id `path`, else from the
-    recipe's model; an endpoint serves a model of its own, and `path` names the tokenizer of its
-    prompts. `spent_usd` is what an earlier start of the same work has cost. torch is loaded only
-    for models and tokenizers.
+    Samples from `model` where one is given (vLLM once its weights were loaded), else from the
+    folder or id `path`, else from the recipe's model; an endpoint serves a model of its own, and
+    `path` names the tokenizer of its prompts. `spent_usd` is what an earlier start of the same work
+    has cost. torch is loaded only for models and tokenizers.
     """
     source = recipe.model if path is None else recipe.model.at(path)
     spec = recipe.rollout.engine
     if model is not None and isinstance(spec, OpenAIEngineSpec):
         raise InputError('rollout.engine: an endpoint cannot be trained; set type = "native"')
-    if model is not None and isinstance(spec, VLLMEngineSpec):
-        raise InputError('rollout.engine: vLLM cannot be trained with; set type = "native"')
     prompter = open_prompter(recipe, path=path)
     match spec:
         case NativeEngineSpec():
@@ -40,7 +45,9 @@ def open_sampler(
         case OpenAIEngineSpec():
             engine = endpoint_engine(spec.resolved(source.path), spent_usd)
         case VLLMEngineSpec():
-            engine = vllm_engine(recipe, spec, source, prompter.tokenizer)
+            engine = vllm_engine(recipe, spec, source, prompter.tokenizer, model is not None)
+        case VLLMServerEngineSpec():
+            engine = vllm_servers(recipe, spec, source, prompter.tokenizer, model is not None)
         case _ as unknown:
             assert_never(unknown)
     grade = recipe.grade
@@ -97,11 +104,32 @@ def endpoint_engine(spec: OpenAIEngineSpec, spent_usd: float) -> Engine:
 
 
 def vllm_engine(
-    recipe: Recipe, spec: VLLMEngineSpec, source: ModelRecipe, tokenizer: Any
+    recipe: Recipe, spec: VLLMEngineSpec, source: ModelRecipe, tokenizer: Any, training: bool
 ) -> Engine:
     from open_rs.rollout.vllm import VLLMEngine
+    from open_rs.rollout.vllm_rules import logprobs_mode, refuse_truncation
 
-    return VLLMEngine(spec, source, tokenizer, max_slots=recipe.rollout.max_slots)
+    if training:
+        refuse_truncation(recipe)
+    return VLLMEngine(
+        spec,
+        source,
+        tokenizer,
+        max_slots=recipe.rollout.max_slots,
+        logprobs_mode=logprobs_mode(training_params(recipe)),
+        training=training,
+    )
+
+
+def vllm_servers(
+    recipe: Recipe, spec: VLLMServerEngineSpec, source: ModelRecipe, tokenizer: Any, training: bool
+) -> Engine:
+    from open_rs.rollout.vllm_rules import refuse_truncation
+    from open_rs.rollout.vllm_server import VLLMServerEngine
+
+    if training:
+        refuse_truncation(recipe)
+    return VLLMServerEngine(spec, source, tokenizer, training=training)
 
 
 def training_prompts(

@@ -76,6 +76,14 @@ class GradedSampler:
             settle()
         return groups
 
+    def rest(self) -> None:
+        """The next call comes after new weights: an engine that shares the trainer's device, and
+        has a `rest` for it, gives memory back until then.
+        """
+        rest = getattr(self.engine, "rest", None)
+        if rest is not None:
+            rest()
+
     def judged(self, prompt: Prompt, rollout: Rollout) -> Future[Grade]:
         """The grade to come; of a rollout without a completion it is `error`."""
         if rollout.error is None:

@@ -1,8 +1,9 @@
-"""The engine of vLLM in this process, for evaluation and curation.
+"""The engine of vLLM in this process, on the device of the model.
 
 One request per completion, each with a seed of its own: what a sample draws does not depend on what
 else was asked for, up to the rounding that the shape of a batch makes. The prompt's token ids are
-those of training, and text is decoded from the completion's ids as by the native engine.
+those of training, and text is decoded from the completion's ids as by the native engine. In
+training it is handed new weights as tensors, and on a GPU sleeps while the trainer works.
 """
 
 import os
@@ -11,7 +12,7 @@ from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
-from open_rs.errors import InputError
+from open_rs.errors import EngineStop, InputError
 from open_rs.interrupt import poll
 from open_rs.models import model_path, pick_device, pick_dtype
 from open_rs.recipe import ModelRecipe, VLLMEngineSpec
@@ -20,27 +21,48 @@ from open_rs.rollout.groups import gather, wanted_samples
 from open_rs.rollout.openai_api import request_seed
 from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
 from open_rs.rollout.stops import StopStrings, ending_tokens
+from open_rs.rollout.vllm_rules import (
+    BEFORE_TEMPERATURE,
+    check_version,
+    plain_weights,
+    sampling_settings,
+    tells_logprobs,
+)
 
-CPU_DEFAULTS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
+OWN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"  # "0": vLLM works in this process
+CPU_DEFAULTS = {OWN_PROCESS: "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
 
 
 class VLLMEngine:
-    """Samples from the folder or hub id of `model` by vLLM's scheduler, `max_slots` rows at a time.
+    """Samples by vLLM's scheduler, `max_slots` rows at a time, from the folder or hub id of `model`
+    or, in training, from the weights that were loaded last.
 
-    vLLM tells log-probs either before the temperature or after top-k and top-p. They are those of
-    the protocol at temperature 1 alone; at others `engine_logprobs` stays empty.
+    `engine_logprobs` are filled where what vLLM tells in `logprobs_mode` is what the protocol wants
+    (`vllm_rules.tells_logprobs`), and stay empty elsewhere.
     """
 
     name = "vllm"
 
     def __init__(
-        self, spec: VLLMEngineSpec, model: ModelRecipe, tokenizer: Any, *, max_slots: int = 64
+        self,
+        spec: VLLMEngineSpec,
+        model: ModelRecipe,
+        tokenizer: Any,
+        *,
+        max_slots: int = 64,
+        logprobs_mode: str = BEFORE_TEMPERATURE,
+        training: bool = False,
     ) -> None:
         """An InputError says that vLLM is missing, or refuses the model."""
         device = pick_device(model)
         self.device, self.dtype = device.type, str(pick_dtype(model, device)).split(".")[-1]
+        if training:
+            check_one_process(spec)
         self.vllm = import_vllm(self.device)
         self.tokenizer, self.max_slots = tokenizer, max_slots
+        self.logprobs_mode = logprobs_mode
+        self.can_sleep = training and self.device == "cuda"  # elsewhere vLLM has no sleep mode
+        self.asleep = False
         self.stats: EngineStats | None = None
         try:
             self.llm = self.vllm.LLM(
@@ -50,8 +72,9 @@ class VLLMEngine:
                 dtype=self.dtype,
                 max_num_seqs=max_slots,
                 generation_config="vllm",  # nothing but the recipe decides how it samples
-                logprobs_mode="raw_logprobs",
-                **spec.model_dump(exclude={"type"}, exclude_none=True),
+                logprobs_mode=logprobs_mode,
+                enable_sleep_mode=self.can_sleep,
+                **spec.model_dump(exclude={"type", "sync_tolerance"}, exclude_none=True),
             )
         except (ValueError, RuntimeError, OSError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -76,7 +99,33 @@ class VLLMEngine:
         }
 
     def load_weights(self, model: Any) -> None:
-        raise InputError('rollout.engine: vLLM cannot be trained with; set type = "native"')
+        """Sample from the weights that `model` has now, adapters added in.
+
+        Loading goes through vLLM's own reader of checkpoints, since it lays weights out anew. An
+        attempt that fails leaves the model half loaded, so `EngineStop` is the end of this engine.
+        """
+        self._wake("weights")
+        try:
+            self.llm.collective_rpc(
+                "reload_weights", kwargs={"weights_iterator": list(plain_weights(model))}
+            )
+        except Exception as error:  # whatever vLLM raises, its weights cannot be relied on
+            reason = " ".join(str(error).split())[:200]
+            raise EngineStop(f"rollout.engine: vLLM does not take the weights ({reason})") from None
+        self._wake("kv_cache")
+        if not self.llm.reset_prefix_cache():
+            raise EngineStop("rollout.engine: vLLM kept keys and values of the weights before")
+        self.asleep = False
+
+    def rest(self) -> None:
+        """Give the device's memory back until the next `load_weights`, where vLLM can."""
+        if self.can_sleep and not self.asleep:
+            self.llm.sleep(level=2)  # weights are dropped: new ones come
+            self.asleep = True
+
+    def _wake(self, part: str) -> None:
+        if self.asleep:
+            self.llm.wake_up(tags=[part])
 
     def generate(
         self,
@@ -91,6 +140,8 @@ class VLLMEngine:
         keep: bool = True,
     ) -> list[RolloutGroup]:
         """Draw `group_size` completions for each prompt; `on_finished` is called as each ends."""
+        if self.asleep:
+            raise RuntimeError("vLLM sleeps; load_weights wakes it")
         check_params(group_size, params)
         check_prompts(prompts, params, self.fit)
         started = time.perf_counter()
@@ -135,16 +186,9 @@ class VLLMEngine:
                 engine.abort_request(list(under_way))
 
     def _sampling(self, params: SamplingParams, seed: int) -> Any:
+        told = tells_logprobs(self.logprobs_mode, params)
         return self.vllm.SamplingParams(
-            max_tokens=params.max_completion_tokens,
-            temperature=params.temperature,
-            top_p=params.top_p,
-            top_k=params.top_k,  # 0: off, as here
-            stop=list(params.stop),
-            stop_token_ids=self.eos_token_ids,
-            seed=seed,
-            logprobs=0 if params.temperature == 1 else None,
-            detokenize=bool(params.stop),
+            **sampling_settings(params, seed=seed, eos_token_ids=self.eos_token_ids, logprobs=told)
         )
 
     def _rollout(self, ended: Any, sample: int, stops: StopStrings | None) -> Rollout:
@@ -159,15 +203,31 @@ class VLLMEngine:
         return Rollout(ids, logprobs, text, ended.finish_reason, sample)
 
 
+def check_one_process(spec: VLLMEngineSpec) -> None:
+    """In training tensors are handed over, which needs vLLM in this very process."""
+    if spec.tensor_parallel_size > 1:
+        raise InputError(
+            f"rollout.engine.tensor_parallel_size = {spec.tensor_parallel_size}: in training vLLM "
+            'works in one process; set 1, or use type = "vllm_server"'
+        )
+    if os.environ.setdefault(OWN_PROCESS, "0") != "0":
+        raise InputError(
+            f"{OWN_PROCESS} = {os.environ[OWN_PROCESS]}: in training vLLM works in this process; "
+            'unset it, or use rollout.engine.type = "vllm_server"'
+        )
+
+
 def import_vllm(device: str) -> Any:
     """The package; on a CPU unset variables of its environment get defaults that start fast."""
     if device == "cpu":
         for name, value in CPU_DEFAULTS.items():
             os.environ.setdefault(name, value)
     try:
-        return import_module("vllm")
+        vllm = import_module("vllm")
     except ImportError:
         raise InputError(
-            'rollout.engine: type = "vllm" needs the vllm package; pip install "open-rs[vllm]" '
-            "(0.32 was tried), or on a CPU make vllm-env"
+            'rollout.engine: type = "vllm" needs the vllm package; pip install "open-rs[vllm]", or '
+            "on a CPU make vllm-env"
         ) from None
+    check_version(vllm.__version__, "rollout.engine")
+    return vllm

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from open_rs.console import say
-from open_rs.errors import GuardStop, InputError
+from open_rs.errors import EngineStop, GuardStop, InputError
 from open_rs.evaluate.records import is_finished, total_tokens
 from open_rs.evaluate.run import evaluate_model, validation_settings
 from open_rs.interrupt import DeadlinePassed, Interrupted, poll, stop_on_signals, undisturbed
@@ -37,6 +37,7 @@ from open_rs.train.guard import (
     settings_of,
     watch_again,
 )
+from open_rs.train.handover import hand_over
 from open_rs.train.journal import journal_path, put_back, rollouts_by_key
 from open_rs.train.logprobs import unwrap
 from open_rs.train.metrics import is_dead, rollout_metrics, score_metrics
@@ -83,6 +84,7 @@ def train(recipe: Recipe, run: RunFolder, *, accept_changes: bool = False) -> No
 def steps(training: Training, onlookers: Sequence[Onlooker]) -> None:
     """Every step that is left: roll out, learn, note, save, score."""
     recipe, run, state = training.recipe, training.run, training.state
+    hand_over(training)
     validate(training, onlookers)
     while state.step < recipe.train.num_steps:
         training.budget.watch(training.saver.seconds)
@@ -94,6 +96,7 @@ def steps(training: Training, onlookers: Sequence[Onlooker]) -> None:
         groups, metrics = roll_out(training, step)
         write_rollouts(run, step, groups, training.sampler)
         training.journal.finish(step)
+        training.sampler.rest()
         batches, alarms = training_batches(training, groups), list[Alarm]()
         for number in range(recipe.train.updates_per_batch):
             metrics |= learn(training, batches, first_of_batch=number == 0)
@@ -108,6 +111,7 @@ def steps(training: Training, onlookers: Sequence[Onlooker]) -> None:
         training.saver.look()
         if save_is_due(state.step, recipe):
             save(training)
+        hand_over(training)
         validate(training, onlookers)
 
 
@@ -152,6 +156,13 @@ def leaving_well(training: Training) -> Iterator[None]:
         raise GuardStop(
             f"budget: {training.budget.sentence()} are used after step {step}, which is saved; "
             f"raise it and go on by open-rs train --resume {run.path}"
+        ) from None
+    except EngineStop as lost:
+        save_to_go_on(training)
+        log_event(run, "stop", training.state.step, reason="engine", cause=str(lost))
+        step = training.state.step
+        raise GuardStop(
+            f"{lost}; step {step} is saved: mend it and go on by open-rs train --resume {run.path}"
         ) from None
     except Exception as error:
         note_failure(training, error)

@@ -24,6 +24,7 @@ from open_rs.rollout.protocol import Prompt
 from open_rs.runs import Ledger, RunFolder, log_event, read_log, training_source
 from open_rs.train.budget import Budget
 from open_rs.train.checkpoint import TrainState
+from open_rs.train.handover import Probe
 from open_rs.train.journal import RolloutJournal
 from open_rs.train.logprobs import check_lm_head
 from open_rs.train.resume import mend_logs, origin_of, start_or_resume
@@ -61,6 +62,7 @@ class Training:
     autocast: AbstractContextManager[Any]
     pass_rates: dict[str, float]  # by problem id; empty where the recipe asks for no band of them
     sentinel: Sentinel = field(default_factory=Sentinel)
+    probes: list[Probe] = field(default_factory=list)  # of the weights that the engine had last
     origin: dict[str, Any] = field(default_factory=dict)  # `resume.origin_of`
 
     @property
