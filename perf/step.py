@@ -44,6 +44,9 @@ class Workload:
     group_size: int
     cap: int
     forced: bool = False  # lengths and dead groups are given, not drawn
+    at_cap: float = 0.1  # share of the forced lengths that reach the cap
+    middle: float = 0.3  # the median of the others, of the cap
+    spread: float = 0.5  # and their standard deviation, of the logarithm
     gsm8k: bool = False  # else the arithmetic of the quickstart
 
 
@@ -55,17 +58,17 @@ WORKLOADS = {
 
 
 def forced_lengths(load: Workload, step: int) -> list[int]:
-    """Tokens of each row of a step, prompt by prompt: log-normal about 0.3 of the cap, a tenth cut.
+    """Tokens of each row of a step, prompt by prompt: log-normal, and a share of them cut.
 
     The same function serves both sides.
     """
-    draw = random.Random(step)
+    draw, cap = random.Random(step), load.cap
     rows = load.prompts * load.group_size
-    capped = set(draw.sample(range(rows), round(rows * 0.1)))
+    capped = set(draw.sample(range(rows), round(rows * load.at_cap)))
     return [
-        load.cap
+        cap
         if row in capped
-        else min(load.cap - 1, max(4, round(0.3 * load.cap * draw.lognormvariate(0, 0.5))))
+        else min(cap - 1, max(4, round(load.middle * cap * draw.lognormvariate(0, load.spread))))
         for row in range(rows)
     ]
 
