@@ -56,7 +56,9 @@ models/smollm2-135m/config.json: .venv/installed-dev
 	$(BIN)/python tools/fetch_smollm2.py --out models/smollm2-135m
 
 perf: .venv/installed-dev  ## the figures of perf/README.md
-	$(BIN)/python perf/rollout.py
+	$(BIN)/python perf/rollout.py W1 --data $(DATA)
+	$(BIN)/python perf/update.py W1
+	$(BIN)/python perf/memory.py
 	$(BIN)/python perf/grading.py
 	$(BIN)/python perf/false_gains.py
 	$(BIN)/python perf/power.py

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from step import Forced, Workload, force_ours, forced_lengths
+from workloads import Forced, Workload, force_ours, forced_ends, forced_lengths
 
 WARM_UP = 1
 TARGETS = {
@@ -162,7 +162,7 @@ def train_part(scale: Scale, model: Path, device: str, part: str, steps: int) ->
 def generate_part(scale: Scale, model: Path, device: str) -> dict[str, Any]:
     """`generate` of transformers on the rows of a step in one batch, to their forced lengths."""
     import torch
-    from transformers import AutoModelForCausalLM, LogitsProcessor, LogitsProcessorList
+    from transformers import AutoModelForCausalLM, LogitsProcessorList
 
     from open_rs.models import load_tokenizer
     from open_rs.prompts import Prompter
@@ -178,14 +178,9 @@ def generate_part(scale: Scale, model: Path, device: str) -> dict[str, Any]:
     texts = [prompter.text(one.problem) for one in problems for _ in range(scale.load.group_size)]
     tokenizer.padding_side = "left"
     inputs = tokenizer(texts, return_tensors="pt", padding=True).to(device)
-    lengths = torch.tensor(forced_lengths(scale.load, WARM_UP + 1), device=device)
-    eos, prompt_length = tokenizer.eos_token_id, inputs["input_ids"].shape[1]
-
-    class Length(LogitsProcessor):
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            ends = input_ids.shape[1] - prompt_length + 1 >= lengths
-            scores[:, eos] = torch.where(ends, 1e4, -1e4).to(scores.dtype)
-            return scores
+    Forced.step = WARM_UP + 1
+    eos = tokenizer.eos_token_id
+    forced = forced_ends(scale.load, inputs["input_ids"].shape[1], eos)
 
     def run(cap: int) -> float:
         started = time.perf_counter()
@@ -199,14 +194,18 @@ def generate_part(scale: Scale, model: Path, device: str) -> dict[str, Any]:
                 max_new_tokens=cap,
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=eos,
-                logits_processor=LogitsProcessorList([Length()]),
+                logits_processor=LogitsProcessorList([forced]),
             )
         made.cpu()
         return time.perf_counter() - started
 
     run(8)  # warm up
     seconds = run(scale.load.cap)
-    return {"seconds": seconds, "tokens": int(lengths.sum()), "peak_bytes": peak_bytes(device)}
+    return {
+        "seconds": seconds,
+        "tokens": sum(forced.lengths.tolist()),
+        "peak_bytes": peak_bytes(device),
+    }
 
 
 # --- the parent --------------------------------------------------------------------------------

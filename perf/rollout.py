@@ -1,12 +1,15 @@
 """The native engine against transformers' `generate`: tokens per second in one process.
 
-    OMP_NUM_THREADS=2 python perf/rollout.py --out runs/rollout.md
+    OMP_NUM_THREADS=2 python perf/rollout.py W1 --out runs/rollout_w1.md
+    OMP_NUM_THREADS=2 python perf/rollout.py W3 --batch-sizes 32 --slots 32 --no-generate-batch
 
-Both sample the same prompts (arithmetic, levels 1-4) with the same model, cap, temperature 1 and
-top-p 1, and stop at the same EOS. `generate` gets left-padded batches in which every prompt stands
-once per sample, at the batch size that was fastest in one sweep; the engine runs at its default and
-at other slot counts. Repeats are interleaved. Tokens are those up to the EOS: what `generate`
-computes behind it, until the longest row of a batch stops, is not work that anybody asked for.
+W1 and W3 are the workloads of `workloads.py`, W1 with 64 problems. All ways sample the same prompts
+with the same model, cap, temperature 1 and top-p 1, and stop at the same EOS. `generate` gets
+left-padded batches in which every prompt stands once per sample, at the batch size that was fastest
+in one sweep; `generate_batch` is transformers' own continuous batching; the engine runs at its
+default and at other slot counts. Repeats are interleaved. Tokens are those up to the EOS: what
+`generate` computes behind it, until the longest row of a batch stops, is not work that anybody
+asked for.
 """
 
 import argparse
@@ -18,15 +21,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from transformers import GenerationConfig, LogitsProcessorList
+from workloads import WORKLOADS, Forced, Workload, force_ours, forced_ends, problem_rows
 
 from open_rs.models import load_model, load_tokenizer
+from open_rs.problems import Problem
 from open_rs.prompts import Prompter
 from open_rs.recipe import ModelRecipe, PromptRecipe
 from open_rs.rollout import slots as slots_module
@@ -34,7 +40,6 @@ from open_rs.rollout.native import NativeEngine
 from open_rs.rollout.prefill import Prefill
 from open_rs.rollout.protocol import Prompt, SamplingParams
 from open_rs.rollout.slots import Slots
-from open_rs.tasks.arithmetic import arithmetic_problems
 
 
 @dataclass(frozen=True)
@@ -51,19 +56,22 @@ class Run:
 
 
 class Bench:
-    """A model, its prompts, and the two ways to sample from it."""
+    """A model, its prompts, and the ways to sample from it."""
 
-    def __init__(self, path: str, problems: int, samples: int, cap: int) -> None:
-        recipe = ModelRecipe(path=path, device="cpu", dtype="float32")
+    def __init__(self, load: Workload, data: Path) -> None:
+        recipe = ModelRecipe(path=load.model, device="cpu", dtype="float32")
         self.model, self.tokenizer = load_model(recipe), load_tokenizer(recipe)
-        rows = arithmetic_problems("test", problems, seed=0, levels=(1, 2, 3, 4))
+        rows = [Problem(**row) for row in problem_rows(load, data, load.prompts)]
         self.prompts, _ = Prompter(self.tokenizer, PromptRecipe()).encode_all(rows)
-        self.samples, self.cap = samples, cap
+        self.load, self.samples, self.cap = load, load.group_size, load.cap
         self.eos = NativeEngine(self.model, self.tokenizer).eos_token_ids
+        if load.forced:
+            force_ours(Slots, load)
 
     def native(self, max_slots: int | None, seed: int) -> Run:
         settings = {} if max_slots is None else {"max_slots": max_slots}
         engine = NativeEngine(self.model, self.tokenizer, **settings)
+        Forced.step = seed
         with clock() as spent:
             groups = engine.generate(
                 self.prompts, group_size=self.samples, params=SamplingParams(self.cap), seed=seed
@@ -72,6 +80,7 @@ class Bench:
 
     def peer(self, batch_size: int, seed: int) -> Run:
         torch.manual_seed(seed)
+        Forced.step = seed
         rows = [prompt for prompt in self.prompts for _ in range(self.samples)]
         lengths: list[int] = []
         with clock() as spent:
@@ -84,6 +93,7 @@ class Bench:
         holes = [longest - len(row.prompt_ids) for row in rows]
         ids = [[pad] * hole + list(row.prompt_ids) for hole, row in zip(holes, rows, strict=True)]
         mask = [[0] * hole + [1] * (longest - hole) for hole in holes]
+        forced = [forced_ends(self.load, longest, self.eos[0])] if self.load.forced else []
         output = self.model.generate(
             input_ids=torch.tensor(ids),
             attention_mask=torch.tensor(mask),
@@ -94,9 +104,27 @@ class Bench:
             max_new_tokens=self.cap,
             eos_token_id=self.eos,
             pad_token_id=pad,
+            logits_processor=LogitsProcessorList(forced),
         )[:, longest:]
         ended = torch.isin(output, torch.tensor(self.eos)).cumsum(dim=1) > 0
         return ((~ended).sum(dim=1) + ended.any(dim=1)).tolist()
+
+    def peer_continuous(self, seed: int) -> Run:
+        """`generate_batch`; forced lengths it cannot take."""
+        torch.manual_seed(seed)
+        rows = [list(prompt.prompt_ids) for prompt in self.prompts for _ in range(self.samples)]
+        settings = GenerationConfig(
+            do_sample=True,
+            temperature=1.0,
+            top_p=1.0,
+            top_k=0,
+            max_new_tokens=self.cap,
+            eos_token_id=self.eos,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        with clock() as spent:
+            made = self.model.generate_batch(rows, generation_config=settings)
+        return Run(*spent, [len(one.generated_tokens) for one in made.values()])
 
 
 @contextmanager
@@ -172,13 +200,14 @@ def measure(bench: Bench, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     is known after each repeat.
     """
     bench.native(None, 0)  # warm-up of both paths
-    bench.peer_batch(bench.prompts[:4])
     sweep = {size: bench.peer(size, 0) for size in args.batch_sizes}
     best = min(sweep, key=lambda size: sweep[size].seconds)
     names: dict[str, Callable[[int], Run]] = {
         f"generate, batch {best} (the best of {args.batch_sizes})": lambda s: bench.peer(best, s),
         "native engine, default": lambda s: bench.native(None, s),
     }
+    if args.generate_batch:
+        names["generate_batch"] = bench.peer_continuous
     for slots in args.slots:
         names[f"native engine, max_slots {slots}"] = lambda s, slots=slots: bench.native(slots, s)
     found = {
@@ -226,10 +255,9 @@ def per_cpu(run: Run) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="tiny", help="as model.path of a recipe")
-    parser.add_argument("--problems", type=int, default=64)
-    parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--cap", type=int, default=256, help="completion tokens")
+    parser.add_argument("workload", choices=("W1", "W3"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--generate-batch", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 256, 512])
     parser.add_argument("--slots", type=int, nargs="*", default=[128, 512])
     parser.add_argument("--repeats", type=int, default=3)
@@ -238,7 +266,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     head = [f"`python perf/rollout.py {' '.join(sys.argv[1:])}`", "", machine()]
-    bench = Bench(args.model, args.problems, args.samples, args.cap)
+    load = WORKLOADS[args.workload]
+    bench = Bench(replace(load, prompts=64) if args.workload == "W1" else load, args.data)
     text = ""
     for found in measure(bench, args):  # a run that is cut off keeps its finished repeats
         text = markdown(found, head)

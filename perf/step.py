@@ -20,73 +20,20 @@ import argparse
 import json
 import os
 import platform
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+from workloads import WORKLOADS, Forced, Workload, force_ours, forced_ends, problem_rows
 
 WARM_UP = 1  # steps of each side that are not counted
 MICRO_BATCH = 8  # rows of a pass of TRL's second setting
 MICRO_BATCH_TOKENS = 2048  # of a pass of ours
-
-
-@dataclass(frozen=True)
-class Workload:
-    model: str
-    prompts: int
-    group_size: int
-    cap: int
-    forced: bool = False  # lengths and dead groups are given, not drawn
-    at_cap: float = 0.1  # share of the forced lengths that reach the cap
-    middle: float = 0.3  # the median of the others, of the cap
-    spread: float = 0.5  # and their standard deviation, of the logarithm
-    gsm8k: bool = False  # else the arithmetic of the quickstart
-
-
-WORKLOADS = {
-    "W1": Workload("tiny", 16, 8, 256),
-    "W2": Workload("models/smollm2-135m", 4, 8, 256, gsm8k=True),
-    "W3": Workload("models/smollm2-135m", 4, 8, 256, gsm8k=True, forced=True),
-}
-
-
-def forced_lengths(load: Workload, step: int) -> list[int]:
-    """Tokens of each row of a step, prompt by prompt: log-normal, and a share of them cut.
-
-    The same function serves both sides.
-    """
-    draw, cap = random.Random(step), load.cap
-    rows = load.prompts * load.group_size
-    capped = set(draw.sample(range(rows), round(rows * load.at_cap)))
-    return [
-        cap
-        if row in capped
-        else min(cap - 1, max(4, round(load.middle * cap * draw.lognormvariate(0, load.spread))))
-        for row in range(rows)
-    ]
-
-
-def problem_rows(load: Workload, data: Path, count: int) -> list[dict[str, Any]]:
-    """The problems of the workload as rows of ours, numbered; every step takes the next ones."""
-    from dataclasses import asdict
-
-    from open_rs.problems import load_problems
-    from open_rs.recipe import Source
-    from open_rs.tasks.arithmetic import arithmetic_problems
-
-    if load.gsm8k:
-        path = data / "train" / "gsm8k_r1zero.jsonl.gz"
-        found = load_problems(Source(path=str(path), count=count))
-    else:
-        found = arithmetic_problems("train", count, seed=0, levels=(1, 2, 3, 4))
-    return [asdict(one) | {"id": f"p{number}"} for number, one in enumerate(found)]
 
 
 # --- the workers -----------------------------------------------------------------------------
@@ -162,45 +109,15 @@ def ours(load: Workload, problems: Path, steps: int) -> None:
                 )
 
 
-class Forced:
-    """Which step is under way, for those who are called from inside a library."""
-
-    step = 1
-
-
 def every_second_group(rollout: Any, problem: Any, *, group: Any) -> float:
     """1 for every other rollout of every other group: half of the groups have no signal."""
     return float(int(problem.id.removeprefix("p")) % 2 and rollout.sample % 2)
 
 
-def force_ours(slots_class: Any, load: Workload) -> None:
-    """EOS where the forced length says so, and nowhere else."""
-    plain = slots_class._logits
-
-    def logits(self: Any, n: int) -> Any:
-        import torch
-
-        made = plain(self, n).clone()
-        lengths = forced_lengths(load, Forced.step)
-        eos = (self.codes == 1).nonzero()[0, 0]
-        rows = self.rows[: len(made)]
-        ends = torch.tensor(
-            [
-                int(self.host_written[k]) + 1 >= lengths[row.prompt * load.group_size + row.sample]
-                for k, row in enumerate(rows)
-            ]
-        )
-        made[: len(rows), eos] = torch.where(ends, 1e4, -1e4)
-        return made
-
-    slots_class._logits = logits
-
-
 def trl(load: Workload, problems: Path, steps: int, rows_per_pass: int) -> None:
     """TRL's steps; the trainer waits for the parent before each."""
-    import torch
     from datasets import Dataset
-    from transformers import LogitsProcessor, TrainerCallback
+    from transformers import TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
     from trl.rewards import accuracy_reward, think_format_reward
 
@@ -230,22 +147,12 @@ def trl(load: Workload, problems: Path, steps: int, rows_per_pass: int) -> None:
     def half_dead(completions: list[str], index: list[int], **_: Any) -> list[float]:
         return [float(number % 2 and row % 2) for row, number in enumerate(index)]
 
-    class Length(LogitsProcessor):
-        def __init__(self, prompt_length: int) -> None:
-            self.prompt_length, self.lengths = prompt_length, forced_lengths(load, Forced.step)
-
-        def __call__(self, input_ids: Any, scores: Any) -> Any:
-            written = input_ids.shape[1] - self.prompt_length + 1
-            ends = torch.tensor([written >= length for length in self.lengths])
-            scores[:, tokenizer.eos_token_id] = torch.where(ends, 1e4, -1e4)
-            return scores
-
     if load.forced:
         plain = model.generate
 
         def generate(*args: Any, **settings: Any) -> Any:
-            length = settings["input_ids"].shape[1]
-            return plain(*args, logits_processor=[Length(length)], **settings)
+            forced = forced_ends(load, settings["input_ids"].shape[1], tokenizer.eos_token_id)
+            return plain(*args, logits_processor=[forced], **settings)
 
         model.generate = generate
 
