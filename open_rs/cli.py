@@ -77,9 +77,20 @@ COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
         "open-rs power --problems 30 --samples 1",
         "open-rs power --gain 0.03 --pilot evals/BASE",
     ),
-    report.report: ("open-rs report runs/NAME",),
-    grade.grade: ("open-rs grade completions.jsonl --out graded.jsonl",),
-    import_.import_recipe: ("open-rs import grpo.yaml --out recipe.toml --processes 4",),
+    report.report: (
+        "open-rs report runs/NAME",
+        "open-rs report runs/A runs/B --out both.html",
+        "open-rs report --costs runs/A",
+        "open-rs report --paper runs/A --out paper",
+    ),
+    grade.grade: (
+        "open-rs grade completions.jsonl --out graded.jsonl",
+        "open-rs grade graded.jsonl --against other.jsonl",
+    ),
+    import_.import_recipe: (
+        "open-rs import grpo.yaml --out recipe.toml --processes 4",
+        "open-rs plan recipe.toml",
+    ),
 }
 
 

@@ -7,7 +7,8 @@ Each configuration is planned in one process and trained in another. Memory: the
 training process and the proportional sets of its children, looked at every 20 ms, against the
 plan's total. Time: the mean over steps of `time/step_s`, the first one left out, which pays for
 what is made at first use. Lengths are drawn, so that time is judged twice: against the plan as it
-stood, and against the plan's pace with the lengths and dead groups that then came.
+stood, and against the plan's pace with the lengths and dead groups that then came. What a file
+holds already is not measured again.
 
 `develop` are the configurations that the plan was built on, `judge` others: another group, batch,
 cap, budget and number of slots each.
@@ -287,6 +288,7 @@ def main() -> None:
     parser.add_argument("what", choices=[*SETS, "table"])
     parser.add_argument("file", nargs="?", type=Path, help="of table: what a run of this wrote")
     parser.add_argument("--only", type=int, nargs="*", help="configurations by number, from 0")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin none after so many")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/plan_accuracy"))
     given = parser.parse_args()
@@ -294,10 +296,16 @@ def main() -> None:
         print(table([json.loads(line) for line in given.file.read_text().splitlines()]))
         return
     given.out.mkdir(parents=True, exist_ok=True)
-    chosen = range(len(SETS[given.what])) if given.only is None else given.only
-    for number in chosen:
-        row = measure(SETS[given.what][number], given.data)
-        with (given.out / f"{given.what}.jsonl").open("a") as file:
+    results = given.out / f"{given.what}.jsonl"
+    done = {json.loads(line)["name"] for line in results.open()} if results.exists() else set()
+    started = time.monotonic()
+    for number, one in enumerate(SETS[given.what]):
+        if one.name in done or (given.only is not None and number not in given.only):
+            continue
+        if time.monotonic() - started > given.seconds:
+            break
+        row = measure(one, given.data)
+        with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(table([row]).splitlines()[2], flush=True)
 

@@ -1,5 +1,6 @@
 """`open-rs doctor`: is this machine, and is this recipe, fit for a run?"""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +50,11 @@ def doctor(
     raise typer.Exit(1 if counts(findings)["fail"] else 0)
 
 
+def has_cure(one: "Finding") -> bool:
+    """A check that was skipped and need not be."""
+    return one.status == "skipped" and bool(one.cure)
+
+
 def findings_text(findings: "Sequence[Finding]", show_all: bool) -> str:
     """What is to be mended first to last, then how many checks said what."""
     from io import StringIO
@@ -76,5 +82,8 @@ def findings_text(findings: "Sequence[Finding]", show_all: bool) -> str:
         f"{len(findings)} checks in {seconds:.1f} s: {number['ok']} ok, {number['warn']} to look "
         f"at, {number['fail']} failed, {number['skipped']} skipped"
     )
+    reasons = Counter(f"{one.sentence}; {one.cure}" for one in findings if has_cure(one))
+    for reason, times in reasons.items():
+        console.print(f"skipped, {times} of them: {reason}")
     assert isinstance(console.file, StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())

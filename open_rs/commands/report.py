@@ -43,10 +43,10 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """One self-contained HTML page of a run, finished or not, or of several side by side; or costs;
-    or the paper's artefacts.
+    """One HTML page of a run or of several; what runs cost; the paper's tables and figures.
 
-    With --paper and no run the authors' figures and tables alone are written.
+    The page opens offline and can be made of a run that is going on, was killed or lost files. With
+    --paper and no run the authors' figures and tables alone are written.
     """
     paths = run_paths or []
     if paper:

@@ -109,7 +109,9 @@ def learn(
     spent: list[float] = []
 
     def timed(rows: list[Row]) -> tuple[MicroBatch, Pass, float]:
+        """After one that is not counted: it pays for memory that later ones find."""
         batch = learner.batch(rows)
+        learner.seconds([batch])
         counts = pass_of(batch)
         took = max(learner.seconds([batch]) - optimizer_s, 1e-6)
         work.append(update_work(counts, shape))
@@ -120,7 +122,8 @@ def learn(
     with KeptActivations(model) as kept:
         learner.seconds([learner.batch(few)])
     batch, _, took = timed(few)
-    budget = min(round(batch.tokens * max(seconds / took, 1.0)), recipe.train.micro_batch_tokens)
+    afforded = batch.tokens * max(seconds / (2 * took), 1.0)  # each is made twice
+    budget = min(round(afforded), recipe.train.micro_batch_tokens)
     with PeakMemory(model.device) as peak:
         many, largest, took = timed(rows_of(groups, budget))
     if long := long_rows(recipe, model, groups, budget // 2):

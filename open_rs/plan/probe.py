@@ -14,6 +14,7 @@ from open_rs.plan.learnt import learn
 from open_rs.plan.lengths import Lengths
 from open_rs.plan.memory import Setting, Sizes, parts_of, phases_of
 from open_rs.plan.pace import Pace
+from open_rs.plan.resident import judge_bytes
 from open_rs.plan.sampled import ENOUGH, lengths_of, sample
 from open_rs.plan.shapes import ModelShape
 from open_rs.recipe import Recipe
@@ -27,7 +28,8 @@ FEW_CUT, MANY_CUT = 0.1, 0.5  # shares of completions that were cut off
 @dataclass(frozen=True)
 class Probe:
     """What was measured. Rates are tokens a second: of completions in rollout, of whole rows in an
-    update. `process_bytes`: by phase, what was held beside what shapes and counts say.
+    update. `process_bytes`: by phase, what was held beside what shapes and counts say;
+    `judge_bytes`: of that, the grader's own processes, by the chance that the run needs them.
     """
 
     rollout_tokens_per_s: float
@@ -43,6 +45,7 @@ class Probe:
     kept_per_token: float  # bytes of activations
     decode_copies: int  # bytes of weights that decoding lays out anew
     process_bytes: dict[str, int]
+    judge_bytes: int
     dead_frac: float | None  # None: too many were cut off to tell, as with all below
     reward_ranges: dict[str, tuple[float, float]]
     no_answer_frac: float | None
@@ -73,6 +76,10 @@ def run_probe(
     lengths = Lengths(tuple(map(lengths_of, groups)), sampled.cut, cap, "the probe")
     cut = lengths.cut_frac if sampled.cut < cap else 0.0
     count = len(lengths.seen)
+    judges = 0
+    if model.device.type == "cpu":
+        chance = chance_of_judging(groups, completions_of(recipe))
+        judges = round(chance * recipe.grade.workers * judge_bytes())
     slots = max(one.slots for one in sampled.batches)
     longest = max(one.longest for one in sampled.batches)
     once = learnt.pass_
@@ -106,13 +113,40 @@ def run_probe(
         kept_per_token=learnt.kept,
         decode_copies=sampled.copies,
         process_bytes={
-            "rollout": max(sampled.peak - rolling, 0),
-            "update": max(learnt.peak - updating, 0),
+            "rollout": max(sampled.peak - rolling, 0) + judges,
+            "update": max(learnt.peak - updating, 0) + judges,
         },
+        judge_bytes=judges,
         dead_frac=rewarded.dead_frac if cut <= FEW_CUT else None,
         reward_ranges=rewarded.ranges if cut <= MANY_CUT else {},
         no_answer_frac=rewarded.no_answer_frac if cut <= MANY_CUT else None,
     )
+
+
+def chance_of_judging(groups: Sequence[RolloutGroup], completions: int) -> float:
+    """That one of so many `completions` has an answer which needs a process of its own, which stays
+    from then on.
+
+    With k such answers among n, of a rate whose posterior is Gamma(k + 1/2, n), none among m has
+    the chance (n / (n + m))^(k + 1/2).
+    """
+    from open_rs.grade.exact import exact_verdict
+
+    rollouts = [(group.problem.answer, one.grade) for group in groups for one in group.rollouts]
+    asked = sum(
+        grade is not None
+        and grade.extracted is not None
+        and exact_verdict(gold, grade.extracted) == "unknown"
+        for gold, grade in rollouts
+    )
+    seen = len(rollouts)
+    return 1.0 - (seen / (seen + completions)) ** (asked + 0.5)
+
+
+def completions_of(recipe: Recipe) -> int:
+    """Of the whole training."""
+    batches = recipe.train.num_steps // recipe.train.updates_per_batch
+    return batches * recipe.rollout.prompts_per_step * recipe.rollout.group_size
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 EVERY_S = 0.004
 PAGE = os.sysconf("SC_PAGE_SIZE")
+JUDGED = r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}"  # one that needs sympy
+JUDGE_S = 30.0
 
 
 def resident_bytes() -> int:
@@ -16,6 +18,25 @@ def resident_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
     except OSError:
         return 0
+
+
+def judge_bytes() -> int:
+    """What the processes of one grading worker take: their proportional sets, after an answer."""
+    import psutil
+
+    from open_rs.grade.pool import WorkerProcess
+
+    mine = psutil.Process()
+    before = set(mine.children(recursive=True))
+    worker = WorkerProcess()
+    try:
+        worker.judge(*JUDGED, timeout_s=JUDGE_S)
+        started = set(mine.children(recursive=True)) - before
+        return sum(int(one.memory_full_info().pss) for one in started)
+    except (psutil.Error, AttributeError):  # no such number on this system
+        return 0
+    finally:
+        worker.kill()
 
 
 def machine_memory() -> int:

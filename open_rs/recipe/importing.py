@@ -6,6 +6,7 @@ in a default that decides the maths (a KL weight of 0.04 that no recipe states),
 written out and said. Defaults are those of TRL 0.15, which the Open-RS code pinned, or of 1.x.
 """
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from open_rs.errors import InputError
-from open_rs.recipe.theirs import LEFT_OUT, LOSSES, REWARDS, SAME, Settings
+from open_rs.recipe.theirs import LEFT_OUT, LOSSES, REWARDS, SAME, Settings, Theirs
+from open_rs.text import visible
+
+MOST_SHOWN = 200  # characters of a value
 
 Kind = Literal[
     "carried over", "no counterpart", "read differently", "default made plain", "unknown"
@@ -45,7 +49,16 @@ class Imported:
         place[last] = value
 
     def note(self, kind: Kind, key: str, text: str) -> None:
-        self.notes.append(Note(kind, key, text))
+        """The file's own words become one line without controls: notes stand in comments."""
+        self.notes.append(Note(kind, one_line(key), one_line(text)))
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def one_line(text: str) -> str:
+    return " ".join(visible(text).split())
 
 
 def import_recipe(
@@ -82,7 +95,7 @@ class Context:
         return "TRL 0.15" if self.old else "TRL 1.x"
 
 
-def read_yaml(path: Path) -> Settings:
+def read_yaml(path: Path) -> Theirs:
     import yaml
 
     try:
@@ -96,7 +109,7 @@ def read_yaml(path: Path) -> Settings:
         raise InputError(
             f"{path}: holds no table of settings; give a GRPO recipe of TRL or open-r1"
         )
-    return theirs
+    return Theirs(theirs)
 
 
 def guessed_version(theirs: Mapping[str, Any]) -> str:
@@ -114,10 +127,13 @@ def carry(made: Imported, key: str, value: Any) -> None:
         if fnmatchcase(key, left_out):
             made.note("no counterpart", key, reason)
             return
-    made.note("unknown", key, f"its value is {value!r}; see whether it matters")
+    known = [*SAME, *LEFT_OUT, *(name for names in HANDLERS for name in names)]
+    near = difflib.get_close_matches(key, known, n=1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    made.note("unknown", key, f"{meant}its value is {cut(repr(value))}; see whether it matters")
 
 
-def model(made: Imported, theirs: Settings, context: Context) -> None:
+def model(made: Imported, theirs: Theirs, context: Context) -> None:
     revision = theirs.get("model_revision")
     if revision and revision != "main":
         made.put("model.revision", revision)
@@ -130,7 +146,7 @@ def model(made: Imported, theirs: Settings, context: Context) -> None:
     )
 
 
-def data(made: Imported, theirs: Settings, context: Context) -> None:
+def data(made: Imported, theirs: Theirs, context: Context) -> None:
     made.put("data.train.hub", theirs["dataset_name"])
     made.note("carried over", "dataset_name", f"data.train.hub = {theirs['dataset_name']!r}")
     made.note(
@@ -140,7 +156,7 @@ def data(made: Imported, theirs: Settings, context: Context) -> None:
     )
 
 
-def prompt(made: Imported, theirs: Settings, context: Context) -> None:
+def prompt(made: Imported, theirs: Theirs, context: Context) -> None:
     system = str(theirs["system_prompt"])
     if "\\boxed{{}}" in system:
         system = system.replace("\\boxed{{}}", "\\boxed{}")
@@ -149,7 +165,7 @@ def prompt(made: Imported, theirs: Settings, context: Context) -> None:
             "system_prompt",
             "it literally shows \\boxed{{}}, an escape that nothing undoes; here it is \\boxed{}",
         )
-    if "<answer>" in system and "format" in theirs.get("reward_funcs", ()):
+    if "<answer>" in system and "format" in theirs.words("reward_funcs"):
         made.note(
             "read differently",
             "system_prompt",
@@ -160,7 +176,7 @@ def prompt(made: Imported, theirs: Settings, context: Context) -> None:
     made.note("carried over", "system_prompt", "prompt.system")
 
 
-def prompt_limit(made: Imported, theirs: Settings, context: Context) -> None:
+def prompt_limit(made: Imported, theirs: Theirs, context: Context) -> None:
     limit = theirs["max_prompt_length"]
     made.put("prompt.max_prompt_tokens", limit)
     made.note(
@@ -171,11 +187,11 @@ def prompt_limit(made: Imported, theirs: Settings, context: Context) -> None:
     )
 
 
-def batch(made: Imported, theirs: Settings, context: Context) -> None:
+def batch(made: Imported, theirs: Theirs, context: Context) -> None:
     """prompts_per_step = rows a device x accumulation x processes / group size."""
-    rows = int(theirs.get("per_device_train_batch_size", 8))
-    accumulation = int(theirs.get("gradient_accumulation_steps", 1))
-    group = int(theirs.get("num_generations", 8))
+    rows = theirs.count("per_device_train_batch_size", 8)
+    accumulation = theirs.count("gradient_accumulation_steps", 1)
+    group = theirs.count("num_generations", 8)
     completions = rows * accumulation * context.processes
     if completions % group:
         raise InputError(
@@ -193,9 +209,9 @@ def batch(made: Imported, theirs: Settings, context: Context) -> None:
     )
 
 
-def loss(made: Imported, theirs: Settings, context: Context) -> None:
+def loss(made: Imported, theirs: Theirs, context: Context) -> None:
     """Divisors, scales and the KL weight, with what their trainer takes where nothing is stated."""
-    kind = theirs.get("loss_type", "grpo" if context.old else "dapo")
+    kind = str(theirs.get("loss_type", "grpo" if context.old else "dapo"))
     if kind not in LOSSES:
         made.note("unknown", "loss_type", f"{kind!r}; loss.* is left at our defaults")
     for key, value in LOSSES.get(kind, {}).items():
@@ -210,11 +226,10 @@ def loss(made: Imported, theirs: Settings, context: Context) -> None:
         made.put("loss.advantage_scale", "none")
     if theirs.get("importance_sampling_level") == "sequence":
         made.put("loss.ratio_level", "sequence")
-    low = float(theirs.get("epsilon", 0.2))
-    made.put("loss.clip_high", float(theirs.get("epsilon_high") or low))
-    beta = theirs.get("beta")
-    if beta is None:
-        beta = 0.04 if context.old else 0.0
+    low = theirs.number("epsilon", 0.2)
+    made.put("loss.clip_high", theirs.number("epsilon_high", low))
+    beta = theirs.number("beta", 0.04 if context.old else 0.0)
+    if theirs.get("beta") is None:
         made.note(
             "default made plain",
             "beta",
@@ -223,10 +238,10 @@ def loss(made: Imported, theirs: Settings, context: Context) -> None:
         )
     else:
         made.note("carried over", "beta", f"loss.kl_coef = {beta}")
-    made.put("loss.kl_coef", float(beta))
+    made.put("loss.kl_coef", beta)
 
 
-def temperature(made: Imported, theirs: Settings, context: Context) -> None:
+def temperature(made: Imported, theirs: Theirs, context: Context) -> None:
     value = theirs.get("temperature")
     if value is None:
         value = 0.9 if context.old else 1.0
@@ -241,17 +256,17 @@ def temperature(made: Imported, theirs: Settings, context: Context) -> None:
         )
 
 
-def learning_rate(made: Imported, theirs: Settings, context: Context) -> None:
+def learning_rate(made: Imported, theirs: Theirs, context: Context) -> None:
     kind = theirs.get("lr_scheduler_type", "linear")
-    settings = theirs.get("lr_scheduler_kwargs") or {}
-    rate = float(theirs.get("learning_rate", 1e-6))
+    settings, rate = theirs.table("lr_scheduler_kwargs"), theirs.number("learning_rate", 1e-6)
     if kind == "cosine_with_min_lr":
-        low = settings.get("min_lr_rate", float(settings.get("min_lr", 0.0)) / rate)
+        share = settings.number("min_lr", 0.0) / rate if rate else 0.0
+        low = settings.number("min_lr_rate", share)
     elif kind in ("constant", "constant_with_warmup"):
         low = 1.0
     else:
         low = 0.0
-    made.put("train.min_lr_ratio", float(low))
+    made.put("train.min_lr_ratio", low)
     exact = kind in ("cosine", "cosine_with_min_lr", "constant", "constant_with_warmup")
     made.note(
         "carried over" if exact else "read differently",
@@ -259,14 +274,14 @@ def learning_rate(made: Imported, theirs: Settings, context: Context) -> None:
         f"{kind}: a cosine to train.min_lr_ratio = {low:g} of the peak",
     )
     if "warmup_ratio" not in theirs:
-        steps, total = theirs.get("warmup_steps", 0), theirs.get("max_steps")
-        made.put("train.warmup_ratio", steps / total if total and steps else 0.0)
+        steps, total = theirs.number("warmup_steps", 0), theirs.number("max_steps", 0)
+        made.put("train.warmup_ratio", steps / total if total > 0 and steps else 0.0)
 
 
-def rewards(made: Imported, theirs: Settings, context: Context) -> None:
+def rewards(made: Imported, theirs: Theirs, context: Context) -> None:
     """The rewards by name, with the three mistakes of the reference code's cosine named."""
-    names = list(theirs.get("reward_funcs", ("accuracy", "format")))
-    weights = list(theirs.get("reward_weights") or [1.0] * len(names))
+    names = theirs.words("reward_funcs", ("accuracy", "format"))
+    weights = theirs.numbers("reward_weights", [1.0] * len(names))
     if len(weights) != len(names):
         raise InputError(
             f"{len(weights)} reward_weights for {len(names)} reward_funcs; give each its weight"
@@ -276,7 +291,7 @@ def rewards(made: Imported, theirs: Settings, context: Context) -> None:
         if name not in REWARDS:
             made.note("unknown", f"reward_funcs.{name}", "write it as a function of your own")
             continue
-        specs.append({**REWARDS[name], "weight": float(weight)})
+        specs.append({**REWARDS[name], "weight": weight})
         made.note("carried over", f"reward_funcs.{name}", f"weight {weight}")
     if "cosine" in names:
         cosine_notes(made, theirs)
@@ -287,18 +302,19 @@ def rewards(made: Imported, theirs: Settings, context: Context) -> None:
             "there one </think> line is counted and no answer asked for; here the whole completion "
             "is matched, aware of a template that opens <think>",
         )
-    if "accuracy" in names:
-        made.note(
-            "read differently",
-            "reward_funcs.accuracy",
-            "there a gold that cannot be parsed earns 1; here such a rollout is undecided and left "
-            "out",
-        )
+    for name in ("accuracy", "cosine"):
+        if name in names and context.old:
+            made.note(
+                "read differently",
+                f"reward_funcs.{name}",
+                "there a gold that cannot be parsed earns 1, and answer and gold are given to the "
+                "comparison the wrong way round; here such a rollout is undecided and left out",
+            )
     if specs:
         made.put("rewards", specs)
 
 
-def cosine_notes(made: Imported, theirs: Settings) -> None:
+def cosine_notes(made: Imported, theirs: Theirs) -> None:
     key = "reward_funcs.cosine"
     length = theirs.get("cosine_max_len", 1000)
     made.note(
@@ -318,7 +334,7 @@ def cosine_notes(made: Imported, theirs: Settings) -> None:
     )  # fmt: skip
 
 
-def lora(made: Imported, theirs: Settings, context: Context) -> None:
+def lora(made: Imported, theirs: Theirs, context: Context) -> None:
     if not theirs["use_peft"]:
         made.note("carried over", "use_peft", "all weights are trained")
         return
@@ -326,7 +342,7 @@ def lora(made: Imported, theirs: Settings, context: Context) -> None:
     made.note("carried over", "use_peft", "model.lora")
 
 
-Handler = Callable[[Imported, Settings, Context], None]
+Handler = Callable[[Imported, Theirs, Context], None]
 # The first name of each is what starts it; those in ALWAYS are asked whatever the file holds
 HANDLERS: dict[tuple[str, ...], Handler] = {
     ("torch_dtype", "dtype", "model_revision"): model,
@@ -353,7 +369,9 @@ def recipe_text(made: Imported, source: str) -> str:
     import tomlkit
 
     document = tomlkit.document()
-    document.add(tomlkit.comment(f"Imported from {source}. What is read differently here:"))
+    document.add(
+        tomlkit.comment(f"Imported from {one_line(source)}. What is read differently here:")
+    )
     for note in made.notes:
         if note.kind != "carried over":
             document.add(tomlkit.comment(note_line(note)))

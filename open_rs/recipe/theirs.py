@@ -2,7 +2,56 @@
 
 from typing import Any
 
+from open_rs.errors import InputError
+
 Settings = dict[str, Any]
+
+
+class Theirs(Settings):
+    """What a file of theirs holds. The readers refuse a value of another kind, naming its key; a
+    key that holds nothing is not there.
+    """
+
+    def number(self, key: str, default: float) -> float:
+        value = self.get(key)
+        try:
+            return float(default if value is None else value)
+        except (TypeError, ValueError):
+            raise self.refusal(key, "a number") from None
+
+    def count(self, key: str, default: int) -> int:
+        """A whole number from 1."""
+        value = self.number(key, default)
+        if value < 1 or value != int(value):
+            raise self.refusal(key, "a whole number from 1")
+        return int(value)
+
+    def words(self, key: str, default: tuple[str, ...] = ()) -> list[str]:
+        value = self.get(key)
+        if value is None:
+            return list(default)
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise self.refusal(key, "a list of names, such as [accuracy]")
+        return value
+
+    def numbers(self, key: str, default: list[float]) -> list[float]:
+        value = self.get(key)
+        if not value:
+            return default
+        try:
+            return [float(one) for one in value]
+        except (TypeError, ValueError):
+            raise self.refusal(key, "a list of numbers") from None
+
+    def table(self, key: str) -> "Theirs":
+        value = self.get(key) or {}
+        if not isinstance(value, dict):
+            raise self.refusal(key, "a table of settings")
+        return Theirs(value)
+
+    def refusal(self, key: str, wanted: str) -> InputError:
+        return InputError(f"{key} = {self[key]!r}: {wanted} is needed; mend it")
+
 
 # Same meaning there and here
 SAME = {

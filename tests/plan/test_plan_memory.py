@@ -1,11 +1,12 @@
 """Bytes by hand, and the activations that autograd is seen to keep."""
 
+import psutil
 import torch
 from torch import nn
 
 from open_rs.plan.kept import KeptActivations
 from open_rs.plan.memory import LOGIT_BYTES, Setting, Sizes, parts_of, phases_of, total_of
-from open_rs.plan.resident import PeakMemory
+from open_rs.plan.resident import PeakMemory, judge_bytes
 from open_rs.plan.shapes import ModelShape
 from open_rs.train import logprobs
 
@@ -86,3 +87,10 @@ def test_a_peak_is_seen():
         held = torch.ones(20 * 2**20)
         del held
     assert 60 * 2**20 < peak.bytes - quiet.bytes < 120 * 2**20
+
+
+def test_the_processes_of_a_judge_are_weighed_and_ended():
+    before = set(psutil.Process().children(recursive=True))
+    held = judge_bytes()
+    assert 20 * 2**20 < held < 300 * 2**20  # sympy alone is some 40 MB
+    assert set(psutil.Process().children(recursive=True)) == before

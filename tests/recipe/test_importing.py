@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from open_rs.errors import InputError
-from open_rs.recipe import recipe_from_dict
-from open_rs.recipe.importing import import_recipe, recipe_text
+from open_rs.recipe import load_recipe, recipe_from_dict
+from open_rs.recipe.importing import import_recipe, read_notes, recipe_text
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_the_authors_recipe(data_dir):
     assert recipe.loss.kl_coef == 0.04 and kinds(made, "beta") == ["default made plain"]
     assert recipe.loss.loss_norm == "sequence"
     assert "\\boxed{} ." in recipe.prompt.system and "{{" not in recipe.prompt.system
-    for mistake in ("characters", "not clamped", "short wrong answer"):
+    for mistake in ("characters", "not clamped", "short wrong answer", "cannot be parsed"):
         assert mistake in texts(made, "reward_funcs.cosine")
     assert "loses its left end" in texts(made, "max_prompt_length")
     assert "not divided" in texts(made, "temperature")
@@ -115,12 +115,42 @@ def test_lora(imported):
         ("a: [", "not valid YAML"),
         ("per_device_train_batch_size: 3\nnum_generations: 2", "3 completions, no multiple of"),
         ("reward_funcs: [accuracy]\nreward_weights: [1, 2]", "2 reward_weights for 1 reward_funcs"),
+        ("per_device_train_batch_size: six", "per_device_train_batch_size = 'six': a number"),
+        ("num_generations: 0", "num_generations = 0: a whole number from 1"),
+        ("reward_funcs: accuracy", "reward_funcs = 'accuracy': a list of names"),
+        ("reward_funcs: [[1]]", "reward_funcs = [[1]]: a list of names"),
+        ("reward_weights: [a, b]", "reward_weights = ['a', 'b']: a list of numbers"),
+        ("lr_scheduler_kwargs: 5", "lr_scheduler_kwargs = 5: a table"),
+        ("epsilon: x", "epsilon = 'x': a number"),
+        ("beta: [1]", "beta = [1]: a number"),
+        ("warmup_steps: a", "warmup_steps = 'a': a number"),
     ],
 )
 def test_bad_input_is_one_sentence(imported, text, sentence):
     with pytest.raises(InputError) as caught:
         imported(text)
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_rate_of_zero_has_no_share(imported):
+    made = imported("learning_rate: 0\nlr_scheduler_type: cosine_with_min_lr")
+    assert made.settings["train"]["min_lr_ratio"] == 0.0
+
+
+def test_an_unknown_key_is_told_with_the_nearest_known_one(imported):
+    made = imported("learnin_rate: 1e-5\nwibble: 3")
+    assert texts(made, "learnin_rate").startswith("did you mean learning_rate? its value is '1e-5'")
+    assert texts(made, "wibble").startswith("its value is 3")
+
+
+def test_keys_of_any_text_leave_a_recipe_that_can_be_read(imported, tmp_path):
+    made = imported('"a\\nname = 1\\e[31m\\u202e": 3\nlong: ' + "x" * 10_000)
+    path = tmp_path / "ours.toml"
+    path.write_text(recipe_text(made, "their\ns.yaml"), encoding="utf-8")
+    assert load_recipe(path).name == "theirs"
+    [key] = [note.key for note in read_notes(path) if note.text.startswith("its value is 3")]
+    assert key == "a name = 1\u241b[31m<U+202E>"
+    assert max(map(len, path.read_text(encoding="utf-8").splitlines())) < 400
 
 
 def test_a_missing_file():
