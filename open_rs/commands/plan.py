@@ -28,6 +28,16 @@ def plan(
         str | None, typer.Option("--device", help='for a device that is not here, such as "A40"')
     ] = None,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="devices that share the work")] = 1,
+    rollout_gpus: Annotated[
+        int, typer.Option("--rollout-gpus", min=0, help="of the GPUs, those that only generate")
+    ] = 0,
+    split: Annotated[
+        int, typer.Option("--split", min=1, help="GPUs that share an engine (tensor parallel)")
+    ] = 1,
+    one_step_off: Annotated[
+        bool,
+        typer.Option("--one-step-off", help="GPUs that only generate do so while others train"),
+    ] = False,
     mean_tokens: Annotated[
         float | None,
         typer.Option("--mean-tokens", min=1, help="of completions, where it is known better"),
@@ -58,6 +68,9 @@ def plan(
     wish = Wish(
         device=None if device is None else named_device(device),
         gpus=gpus,
+        rollout_gpus=rollout_gpus,
+        split=split,
+        overlapped=one_step_off,
         mean_tokens=mean_tokens,
         probe_seconds=probe_seconds,
         download=download,

@@ -18,12 +18,12 @@ __all__ = [
 ]
 
 
-def price_per_hour(budget: BudgetRecipe, device: str) -> float | None:
-    """The recipe's price, or the table's; a cap in dollars needs one."""
+def price_per_hour(budget: BudgetRecipe, device: str, devices: int = 1) -> float | None:
+    """Of all devices: the recipe's price of one, or the table's; a cap in dollars needs one."""
     if budget.usd_per_hour is not None:
-        return budget.usd_per_hour
+        return budget.usd_per_hour * devices
     if (price := price_of(device)) is not None:
-        return price.usd_per_hour
+        return price.usd_per_hour * devices
     if budget.usd is not None:
         raise InputError(
             f"budget.usd: no price is known for the device {device}; set budget.usd_per_hour, or "
@@ -41,7 +41,9 @@ def device_name(device: Any) -> str:
 
 def step_seconds(plan: dict[str, Any]) -> float:
     """One optimizer update with its share of the rollouts, by the forecast."""
-    return float(plan["seconds"]["rollout"] + plan["seconds"]["update"]) / plan["steps"]
+    seconds = plan["seconds"]
+    spent = seconds["rollout"] + seconds["update"] + seconds.get("exchange", 0.0)
+    return float(spent) / plan["steps"]
 
 
 def first_use_seconds(recipe: Recipe, plan: dict[str, Any], validation: int) -> float:

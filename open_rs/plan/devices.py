@@ -16,7 +16,12 @@ PREFILL_EFFICIENCY = 0.40  # of the peak rate
 DECODE_EFFICIENCY = 0.60  # of the bandwidth, reading weights and cache
 LAUNCH_S = 90e-6  # per layer and decoding step: some twelve kernels that are too small to fill it
 SPREAD = 1.6  # true times are expected within the forecast over and times this
-SHARED_LOSS = 0.1  # of the time, for each doubling of devices: waiting and summing gradients
+LINK_EFFICIENCY = 0.7  # of what a link is stated to carry, in the exchanges of all devices
+FOLDER_BYTES_S = 1e9  # of a folder that trainers and servers see: written, and read by all at once
+HOP_S = 10e-6  # for each doubling of the devices that exchange something
+PER_NODE = 8  # devices of a node
+PCIE4 = 32e9  # 16 lanes, one way; cards without NVLink talk over these
+NODE_100G = 12.5e9 / PER_NODE  # a network of 100 Gb/s a node, shared by its devices
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,10 @@ class Price:
 
 @dataclass(frozen=True)
 class Device:
-    """One accelerator: `memory` and `bandwidth` in bytes (a second), `flops` a second."""
+    """One accelerator: `memory` and `bandwidth` in bytes (a second), `flops` a second. Bytes a
+    second that it sends while it receives as many: `link` to others of its node, `fabric` to other
+    nodes.
+    """
 
     name: str
     memory: float
@@ -38,6 +46,8 @@ class Device:
     flops: float  # bfloat16, dense, sums in float32
     source: str
     price: Price | None = None
+    link: float = PCIE4
+    fabric: float = NODE_100G
 
 
 PAPER = "arXiv 2503.16219, tables 2 and 3: dollars over device hours"
@@ -46,15 +56,17 @@ GIB = 2**30
 RUNPOD = "2026-03", MARKET
 A40, A100 = Price(0.44, "2025-03", PAPER), Price(1.89, "2025-03", PAPER)
 SHEET = "NVIDIA data sheet"
+# NVLink, one way, and an adapter for each device (DGX A100: 200 Gb/s, DGX H100 and H200: 400 Gb/s)
+DGX_A100, DGX_H100 = (300e9, 25e9), (450e9, 50e9)
 DEVICES: Mapping[str, Device] = {
     one.name: one
     for one in (
         Device("A40", 48 * GIB, 696e9, 149.7e12, SHEET, A40),
-        Device("A100", 80 * GIB, 2039e9, 312e12, f"{SHEET}, 80GB SXM", A100),
-        Device("A100-40GB", 40 * GIB, 1555e9, 312e12, f"{SHEET}, 40GB SXM", A100),
+        Device("A100", 80 * GIB, 2039e9, 312e12, f"{SHEET}, 80GB SXM", A100, *DGX_A100),
+        Device("A100-40GB", 40 * GIB, 1555e9, 312e12, f"{SHEET}, 40GB SXM", A100, *DGX_A100),
         Device("L40S", 48 * GIB, 864e9, 362e12, SHEET, Price(0.79, *RUNPOD)),
-        Device("H100", 80 * GIB, 3350e9, 989e12, f"{SHEET}, SXM", Price(1.99, *RUNPOD)),
-        Device("H200", 141e9, 4800e9, 989e12, f"{SHEET}, SXM"),
+        Device("H100", 80 * GIB, 3350e9, 989e12, f"{SHEET}, SXM", Price(1.99, *RUNPOD), *DGX_H100),
+        Device("H200", 141e9, 4800e9, 989e12, f"{SHEET}, SXM", None, *DGX_H100),
         Device("4090", 24 * GIB, 1008e9, 165.2e12, "NVIDIA Ada paper", Price(0.34, *RUNPOD)),
         Device("3090", 24 * GIB, 936e9, 71e12, "NVIDIA Ampere GA102 paper"),
         Device("A6000", 48 * GIB, 768e9, 154.8e12, SHEET),

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from open_rs.plan.memory import Setting, parts_of, phases_of, total_of
+from open_rs.plan.cluster import phases_in, split_parts
+from open_rs.plan.memory import Setting, parts_of, total_of
 from open_rs.plan.shapes import ModelShape
 from open_rs.plan.subject import shape_elsewhere
 from open_rs.plan.workload import Machine, sizes_at_cap
@@ -65,12 +66,14 @@ class Room:
             held.get("validation", 0) * evaluate.validation_samples,
             held.get("test", 0) * evaluate.num_samples,
         )
+        rows = -(-rows // self.machine.cluster.engines)
         longest = self.known.longest or recipe.prompt.max_prompt_tokens
         cap = max(rollout.max_completion_tokens, recipe.evaluation_cap)
         sizes = sizes_at_cap(recipe, cap, longest, rows)
         shape = self.shape_of(recipe)
-        parts = parts_of(shape, sizes, self.setting_of(recipe))
-        phases = phases_of(parts, shape, copies_on_host=self.known.cuda)
+        cluster = self.machine.cluster
+        parts = split_parts(parts_of(shape, sizes, self.setting_of(recipe)), shape, cluster)
+        phases = phases_in(parts, shape, cluster, copies_on_host=self.known.cuda)
         return total_of(phases, self.process)
 
     def shape_of(self, recipe: Recipe) -> ModelShape:

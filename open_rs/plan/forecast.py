@@ -4,13 +4,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from open_rs.plan.cluster import cluster_of, engine_pace, phases_in, split_parts
 from open_rs.plan.cost import price_per_hour
-from open_rs.plan.devices import SPREAD
+from open_rs.plan.devices import SPREAD, find_device
 from open_rs.plan.findings import Facts, as_rows, checkpoint_steps, find
 from open_rs.plan.fitting import Room, what_fits
 from open_rs.plan.gather import Known, Wish, dead_share, gather, lengths_for
 from open_rs.plan.lengths import Lengths
-from open_rs.plan.memory import parts_of, phases_of, total_of
+from open_rs.plan.memory import parts_of, total_of
 from open_rs.plan.pace import device_pace
 from open_rs.plan.shapes import ModelShape
 from open_rs.plan.workload import Machine, Step, evaluations_of, made_steps, sampling_seconds
@@ -50,7 +51,7 @@ def forecast(recipe: Recipe, known: Known, wish: Wish, run: RunFolder) -> dict[s
         "completions": len(lengths.seen),
         "truncated_frac": lengths.truncated_frac(),
     } | ({f"p{q}": lengths.quantile(q / 100) for q in (10, 50, 90)} if lengths.seen else {})
-    machine = machine_of(known, wish, dead)
+    machine = machine_of(recipe, known, wish, dead)
     price = price_per_hour(recipe.budget, known.device)
     plan["device"] = {
         "name": known.device,
@@ -104,16 +105,25 @@ def counts_of(recipe: Recipe, known: Known) -> dict[str, Any]:
     }
 
 
-def machine_of(known: Known, wish: Wish, dead: float) -> Machine | None:
+def machine_of(recipe: Recipe, known: Known, wish: Wish, dead: float) -> Machine | None:
     """What does the work: this machine as probed, or a device of the table; None: not known."""
     if known.shape is None:
         return None
+    cluster = cluster_of(
+        wish.device or find_device(known.device),
+        wish.gpus,
+        engines_apart=wish.rollout_gpus,
+        split=wish.split,
+        overlapped=wish.overlapped,
+    )
     if wish.device is not None:
-        return Machine(device_pace(wish.device, known.shape), known.shape, True, dead, wish.gpus)
+        again = recipe.train.gradient_checkpointing
+        pace = device_pace(wish.device, known.shape, checkpointing=again)
+        engine = engine_pace(wish.device, known.shape, cluster)
+        return Machine(pace, known.shape, True, dead, cluster, engine)
     if known.probe is None:
         return None
-    probe = known.probe
-    return Machine(probe.pace, known.shape, probe.packed, dead, wish.gpus)
+    return Machine(known.probe.pace, known.shape, known.probe.packed, dead, cluster)
 
 
 def time_of(
@@ -158,13 +168,18 @@ def time_of(
         "update": batches * step.update_s,
         "evaluate": evaluated,
         "save": max(scored, 1) * save,  # beside training, but a score waits for it
-    } | ({"curate": curated} if curated else {})
+    } | {
+        name: value
+        for name, value in (("exchange", batches * step.exchange_s), ("curate", curated))
+        if value
+    }
     count = sum(n * k * times for _, n, k, times in evaluations_of(recipe, held_out))
+    at_once = min(step.rollout_s, step.update_s) if machine.cluster.overlapped else 0.0
     return {
         "completion_tokens": round(batches * step.tokens + count * mean),
         "completion_tokens_are": "expected",
-        "seconds": seconds | {"total": sum(seconds.values())},
-        "step_seconds": (step.rollout_s + step.update_s) / train.updates_per_batch,
+        "seconds": seconds | {"total": sum(seconds.values()) - batches * at_once},
+        "step_seconds": step.seconds(machine.cluster) / train.updates_per_batch,
         "step_tokens": step.tokens / train.updates_per_batch,
         "save_seconds": save,
         "checkpoint_bytes": size,
@@ -203,8 +218,9 @@ def memory_of(
     recipe: Recipe, known: Known, machine: Machine, step: Step, room: "Room"
 ) -> dict[str, Any]:
     """The expected peak by part and phase, and the peak if every completion ran to its cap."""
-    parts = parts_of(machine.shape, step.sizes, room.setting)
-    phases = phases_of(parts, machine.shape, batches=step.sizes.batches, copies_on_host=known.cuda)
+    shape, cluster = machine.shape, machine.cluster
+    parts = split_parts(parts_of(shape, step.sizes, room.setting), shape, cluster)
+    phases = phases_in(parts, shape, cluster, batches=step.sizes.batches, copies_on_host=known.cuda)
     process = room.process
     total = total_of(phases, process)
     return {

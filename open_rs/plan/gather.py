@@ -25,10 +25,14 @@ FEW = 256  # completions of a probe where curation recorded lengths
 class Wish:
     """What is asked of a plan beside the recipe. `device`: plan for that one, which may not be
     here; `mean_tokens`: of completions, where it is known better; `imported`: an importer's notes.
+    Of several `gpus`: `cluster.Cluster` says what the rest means.
     """
 
     device: Device | None = None
     gpus: int = 1
+    rollout_gpus: int = 0
+    split: int = 1
+    overlapped: bool = False
     mean_tokens: float | None = None
     probe_seconds: float | None = None
     download: bool = False

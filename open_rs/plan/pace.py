@@ -19,6 +19,7 @@ from open_rs.plan.shapes import ModelShape
 # is applied anew in the backward pass.
 BODY_PASSES, HEAD_PASSES = 3, 4
 ATTENTION_PASSES = 3.5  # the scores are made anew in the backward pass
+CHECKPOINTED = 4 / 3  # of an update's operations, where activations are computed again
 UPDATE_TERMS = 3  # micro-batches, operations of products, operations of attention
 
 
@@ -77,8 +78,9 @@ def cpu_prior(shape: ModelShape, operations_per_s: float) -> tuple[tuple[float, 
     return decode, (0.0, 1 / operations_per_s, 5 / operations_per_s)
 
 
-def device_pace(device: Device, shape: ModelShape) -> Pace:
+def device_pace(device: Device, shape: ModelShape, *, checkpointing: bool = False) -> Pace:
     """What the table's device is expected to need, at the stated efficiencies."""
+    again = CHECKPOINTED if checkpointing else 1.0
     reading = device.bandwidth * DECODE_EFFICIENCY
     weights = (shape.body + shape.head) * shape.bytes_per_value
     launch = shape.layers * LAUNCH_S
@@ -89,7 +91,8 @@ def device_pace(device: Device, shape: ModelShape) -> Pace:
     moved = shape.trained_parameters * 28  # bytes: weight, gradient, two moments, read and written
     return Pace(
         decode=(*decode, *[1e-4] * (DECODE_TERMS - len(decode))),
-        update=(3 * launch, 1 / rate, 1 / rate),
+        update=(3 * launch, again / rate, again / rate),
         optimizer_s=moved / reading,
+        reference=1 / 3 / again,
         row_s=2e-3,
     )

@@ -272,7 +272,8 @@ def context(recipe: Recipe, facts: Facts) -> Iterator[Finding]:
 
 def batches(recipe: Recipe, facts: Facts) -> Iterator[Finding]:
     rollout = recipe.rollout
-    rows, slots = rollout.prompts_per_step * rollout.group_size, rollout.max_slots
+    completions, slots = rollout.prompts_per_step * rollout.group_size, rollout.max_slots
+    rows = -(-completions // facts.gpus)  # of each device
     rest = rows % slots
     if rows > slots and 0 < rest <= slots // 4:
         yield Finding(
@@ -282,13 +283,12 @@ def batches(recipe: Recipe, facts: Facts) -> Iterator[Finding]:
             "free slot and are decoded nearly alone",
             f"set it to {rows}, or to {-(-rows // 2)}",
         )
-    if rollout.prompts_per_step % facts.gpus:
+    if completions < facts.gpus:
         yield Finding(
             "warning",
             "rollout.prompts_per_step",
-            f"{rollout.prompts_per_step} prompts do not divide by {facts.gpus} devices: some wait "
-            "for the others at every step",
-            f"set it to {-(-rollout.prompts_per_step // facts.gpus) * facts.gpus}",
+            f"{completions} completions a step leave some of {facts.gpus} devices without any",
+            f"set it to {-(-facts.gpus // rollout.group_size)}",
         )
     every, saves = recipe.evaluate.every, recipe.train.save_every
     if recipe.data.validation is not None and every % saves and saves % every:

@@ -26,13 +26,21 @@ BEAT_SECONDS = 1.0
 
 
 class Budget:
-    """Counts from `started` (time.monotonic). `save_bytes`: of one checkpoint."""
+    """Counts from `started` (time.monotonic). `save_bytes`: of one checkpoint; `devices`: that the
+    run holds, each at the price.
+    """
 
     def __init__(
-        self, recipe: Recipe, run: RunFolder, device_name: str, save_bytes: int, started: float
+        self,
+        recipe: Recipe,
+        run: RunFolder,
+        device_name: str,
+        save_bytes: int,
+        started: float,
+        devices: int = 1,
     ) -> None:
         self.recipe, self.run = recipe.budget, run
-        self.usd_per_hour = price_per_hour(recipe.budget, device_name)
+        self.usd_per_hour = price_per_hour(recipe.budget, device_name, devices)
         charge_killed(run, self.usd_per_hour)
         rows = read_log(run.ledger)
         self.rows_before = len(rows)

@@ -53,7 +53,6 @@ VISIBLE = {  # of shared/BRIEF.md, section 6, what a recipe shows
     "evaluation left out of the cost": ("data.test", "the cost of evaluation is not in this"),
     "temperature of evaluation": ("evaluate.temperature", "training samples at 0.7"),
     "weights in bfloat16": ("torch_dtype", "small updates are lost"),
-    "slots and batch": ("rollout.max_slots", "72 completions"),
     "no sentinel that acts": ("sentinel.action", "went astray after step 150"),
     "model not here": ("model.path", "not on this machine"),
     "memory of the reference": ("loss.kl_coef", "frozen copy of the model of 6.62 GiB"),

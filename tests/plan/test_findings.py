@@ -139,7 +139,7 @@ BY_FACTS = {
         {"held_out": {"validation": 10, "test": 500}}, "warning", "data.validation"),
     "few test problems": (
         {"held_out": {"validation": 200, "test": 12}}, "warning", "data.test"),
-    "gpus": ({"gpus": 3}, "warning", "rollout.prompts_per_step"),
+    "gpus": ({"gpus": 1000}, "warning", "rollout.prompts_per_step"),
     "far apart saves": ({"step_seconds": 100.0}, "note", "train.save_every"),
     "full disk": ({"free_disk": 2**30}, "error", "train.keep_last"),
     "no price": ({"usd_per_hour": None}, "note", "budget.usd_per_hour"),

@@ -3,6 +3,7 @@
 import pytest
 
 from open_rs.plan import subject as subjects
+from open_rs.plan.cluster import Cluster
 from open_rs.plan.devices import DEVICES
 from open_rs.plan.forecast import make_plan
 from open_rs.plan.gather import Wish
@@ -134,10 +135,12 @@ def test_an_evaluation_by_hand():
 
 def test_devices_share_the_batch():
     alone = made_steps(recipe_with(), TEN, machine(), problems=40)
-    four = made_steps(recipe_with(), TEN, machine(gpus=4), problems=40)
-    # ten steps all the same, a quarter of the rows; two doublings of 10 %
-    assert four.rollout_s == pytest.approx((10 + 0.8) * 1.2)
-    assert four.completions == alone.completions
+    four = made_steps(recipe_with(), TEN, machine(cluster=Cluster(devices=4)), problems=40)
+    # ten steps all the same, a quarter of the rows; one micro-batch each and AdamW, twice
+    assert four.rollout_s == pytest.approx(10 + 0.8)
+    assert four.update_s == alone.update_s == pytest.approx(2 * 1.5)
+    assert (four.completions, four.waiting_s, alone.exchange_s) == (alone.completions, 0, 0)
+    assert four.exchange_s > 0
 
 
 def test_a_pace_is_found_again_from_its_pieces():
