@@ -39,6 +39,7 @@ _asked: int | None = None  # the signal
 _deadline: float | None = None  # on time.monotonic's clock
 _looked: float | None = None  # when `poll` was last called
 _told: Callable[[float], None] | None = None  # `on_poll`
+_patient = False  # `patient`
 _gaps: deque[float] = deque([0.0], maxlen=4)  # the longest between two looks, lap by lap
 
 
@@ -46,14 +47,35 @@ def poll() -> None:
     """Raise what has been asked for."""
     global _looked
     now = time.monotonic()
-    _gaps[-1] = max(now - (_looked or now), _gaps[-1])
-    _looked = now
     if _told is not None:
         _told(now)
+    if _patient:
+        return
+    _gaps[-1] = max(now - (_looked or now), _gaps[-1])
+    _looked = now
     if _asked is not None:
         raise Interrupted(_asked)
     if _deadline is not None and now >= _deadline:
         raise DeadlinePassed
+
+
+def ask(number: int) -> None:
+    """Note a signal that came elsewhere, as if it had come here."""
+    global _asked
+    _asked = number
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """Inside, `poll` raises nothing, since other processes wait for what is under way. A stop comes
+    at the next `poll` after it, and counts as late as it is (`longest_gap`).
+    """
+    global _patient
+    _patient = True
+    try:
+        yield
+    finally:
+        _patient = False
 
 
 def on_poll(tell: Callable[[float], None] | None) -> None:

@@ -1,6 +1,7 @@
 """What the commands have in common: arguments, the folders that they open, how they end."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -49,6 +50,11 @@ def open_recipe(
 
     recipe = load_recipe(path, overrides or [])
     return recipe, open_folder(context, recipe, out)
+
+
+def is_one_of_many() -> bool:
+    """Whether a launcher (torchrun, accelerate launch) has started several of this process."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def be_the_writer(context: typer.Context, folder: Path) -> None:

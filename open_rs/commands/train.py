@@ -1,5 +1,6 @@
 """`open-rs quickstart` and `train`: the stages of a run, one after the other."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from open_rs.commands.shared import (
     Overrides,
     be_the_writer,
     existing_run,
+    is_one_of_many,
     open_folder,
     open_recipe,
     show,
@@ -24,6 +26,7 @@ from open_rs.errors import InputError
 if TYPE_CHECKING:
     from open_rs.recipe import Recipe
     from open_rs.runs import RunFolder
+    from open_rs.train.distributed import Ranks
 
 
 def quickstart(
@@ -68,6 +71,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train by GRPO. The plan is printed first; held-out scores come every evaluate.every steps.
+    Under torchrun or accelerate launch the ranks share the work.
 
     SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 save and stop; a second one stops at once. With --seeds, or
     arms or a grid in the recipe's [sweep], several runs and a summary over seeds; the same command
@@ -81,16 +85,43 @@ def train(
         asked = load_recipe(recipe_path, settings)
         if asked.sweep.asked:
             return train_sweep(asked, out, jobs, as_json)
+    ranks = None
+    if is_one_of_many():
+        ranks = join_ranks(context, recipe_path, settings, resume)
+        if not ranks.leads:
+            return follow_leader(ranks)
     recipe, run = recipe_to_train(context, recipe_path, settings, out, resume)
     if recipe.sources:
         curate_stage(recipe, run)
     if resume is None:
         say_plan(plan_stage(recipe, run))
-    train_stage(recipe, run, accept_changes=accept_changes)
+    train_stage(recipe, run, accept_changes=accept_changes, ranks=ranks)
     from open_rs.runs import read_metrics
 
     last = read_metrics(run)[-1]
     show(last, as_json, f"{run.path}: step {last['step']} done; next: open-rs evaluate {run.path}")
+
+
+def join_ranks(
+    context: typer.Context, path: Path | None, settings: list[str], resume: Path | None
+) -> "Ranks":
+    """The ranks of this job, once they have found each other and agree."""
+    from open_rs.recipe import load_recipe
+    from open_rs.train.distributed import join
+
+    def load() -> "Recipe | None":
+        if resume is not None or path is None:
+            return None
+        return load_recipe(path, settings)
+
+    return context.with_resource(join(load, sys.argv[1:]))
+
+
+def follow_leader(ranks: "Ranks") -> None:
+    """Another rank's share of the work, to the end of the job."""
+    from open_rs.train.distributed_work import follow
+
+    follow(ranks)
 
 
 def train_sweep(recipe: "Recipe", out: Path | None, jobs: int | None, as_json: bool) -> None:
@@ -143,12 +174,19 @@ def run_stages(recipe: "Recipe", run: "RunFolder") -> None:
     build_report(run)
 
 
-def train_stage(recipe: "Recipe", run: "RunFolder", *, accept_changes: bool = False) -> None:
+def train_stage(
+    recipe: "Recipe",
+    run: "RunFolder",
+    *,
+    accept_changes: bool = False,
+    ranks: "Ranks | None" = None,
+) -> None:
     from open_rs.interrupt import Interrupted
+    from open_rs.train.distributed import ALONE
     from open_rs.train.loop import train as train_loop
 
     try:
-        train_loop(recipe, run, accept_changes=accept_changes)
+        train_loop(recipe, run, accept_changes=accept_changes, ranks=ranks or ALONE)
     except Interrupted as stopped:
         reason = f"stopped by {stopped}, and saved; go on with open-rs train --resume {run.path}"
         stop(reason, 128 + stopped.number)

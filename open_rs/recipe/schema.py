@@ -89,7 +89,8 @@ class RolloutRecipe(Section):
 
     engine: EngineSpec = Field(
         NativeEngineSpec(),
-        description="native; vllm in this process or openai for an endpoint, which only sample",
+        description="native; vllm in this process; vllm_server for servers of vLLM; openai for an "
+        "endpoint, which cannot be trained",
     )
     group_size: int = Field(
         8, ge=2, description="completions per prompt (G); an advantage compares within a group"
@@ -209,6 +210,11 @@ class TrainRecipe(Section):
     max_grad_norm: float = Field(1.0, gt=0, description="the gradient is scaled down to this norm")
     micro_batch_tokens: int = Field(
         8192, ge=1, description="tokens per forward: memory only, never the maths"
+    )
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="what each rank of a job on several devices holds: all weights, gradients and "
+        "moments, or a share of them (FSDP2); a process by itself holds all",
     )
     gradient_checkpointing: bool = Field(
         False, description="recompute activations: less memory, a third more time"

@@ -160,7 +160,7 @@ def make_batches(
     denominators = loss_denominators(
         lengths, loss_norm=loss_norm, max_completion_tokens=max_completion_tokens
     )
-    teaches = [i for i, row in enumerate(rows) if row.completion_ids and (row.advantage or kl_coef)]
+    teaching = [i for i, row in enumerate(rows) if teaches(row, kl_coef)]
     spans = [
         Span(tuple(row.prompt_ids), len(row.prompt_ids) - 1, len(row.completion_ids))
         for row in rows
@@ -168,8 +168,13 @@ def make_batches(
     split = by_prompt if packed else by_length
     return [
         collate(rows, places, denominators, pad_id, packed)
-        for places in split(teaches, spans, micro_batch_tokens)
+        for places in split(teaching, spans, micro_batch_tokens)
     ]
+
+
+def teaches(row: Row, kl_coef: float) -> bool:
+    """Whether anything of a row's gradient can be other than 0."""
+    return bool(row.completion_ids) and bool(row.advantage or kl_coef)
 
 
 def check_rows(rows: Sequence[Row], max_completion_tokens: int) -> None:

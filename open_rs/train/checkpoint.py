@@ -36,6 +36,7 @@ from open_rs.runs import (
     write_bytes,
     write_json,
 )
+from open_rs.train.distributed_layout import Moments, Replicated, shapes_of
 
 MANIFEST = "manifest.json"
 FORMAT = 2  # of trainer/; a higher one belongs to a later version
@@ -80,15 +81,23 @@ def take_snapshot(
     *,
     origin: dict[str, Any] | None = None,
     metrics: bytes = b"",
+    layout: Replicated | None = None,
 ) -> Snapshot:
-    """A copy of everything that the next step changes."""
-    adapted = is_adapted(policy)
+    """A copy of everything that the next step changes; whole, wherever its parts lie."""
+    adapted, layout = is_adapted(policy), layout or Replicated(policy)
+    if layout.is_sharded:
+        layout.ranks.order("gather")
+    with layout.filled() as whole:
+        tensors = _merged_tensors(whole) if adapted else host_copy(whole.state_dict())
+    moments = {name: on_host(value) for name, value in layout.moments(optimizer)}
+    if layout.is_sharded:
+        layout.ranks.wait()
     return Snapshot(
         state=TrainState(**asdict(state)),
-        model=policy.get_base_model() if adapted else policy,
-        tensors=_merged_tensors(policy) if adapted else host_copy(policy.state_dict()),
+        model=policy.get_base_model() if adapted else layout.whole,
+        tensors=tensors,
         adapter=host_copy(_trained_tensors(policy)) if adapted else {},
-        moments=host_copy(_optimizer_tensors(policy, optimizer)),
+        moments=moments,
         origin=origin or {},
         metrics=metrics,
     )
@@ -101,9 +110,13 @@ def host_copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         key = tensor.data_ptr(), tensor.shape
         if key not in made:
-            made[key] = tensor.detach().to("cpu", copy=True).contiguous()
+            made[key] = on_host(tensor)
         copies[name] = made[key]
     return copies
+
+
+def on_host(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def save_checkpoint(
@@ -220,15 +233,6 @@ def _trained_tensors(policy: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _optimizer_tensors(policy: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """AdamW's state as flat names: PARAMETER/exp_avg, PARAMETER/exp_avg_sq, PARAMETER/step."""
-    return {
-        f"{name}/{key}": value.detach().contiguous()
-        for name, parameter in policy.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-
-
 def _manifest(folder: Path) -> dict[str, Any]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
@@ -297,25 +301,34 @@ def remove_leftovers(run: RunFolder) -> None:
             path.unlink(missing_ok=True)
 
 
-def restore(folder: Path, policy: nn.Module, optimizer: torch.optim.Optimizer) -> TrainState:
-    """Put a checkpoint's weights and moments into `policy` and `optimizer`; returns its state.
+def restore(
+    folder: Path,
+    policy: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    layout: Replicated | None = None,
+) -> TrainState:
+    """Put a checkpoint's weights and moments into `policy` and `optimizer`, on every rank; returns
+    its state.
 
     Moments that the optimizer has from other steps are dropped.
     """
-    device = next(policy.parameters()).device
-    if is_adapted(policy):
-        _copy_into(policy, load_file(folder / "trainer" / "adapter.safetensors"))
-    else:
-        load_weights(policy, folder)
-    moments = load_file(folder / "trainer" / "optimizer.safetensors")
-    optimizer.state.clear()
-    for name, parameter in policy.named_parameters():
+    layout = layout or Replicated(policy)
+    flat = load_file(folder / "trainer" / "optimizer.safetensors")
+    moments: Moments = {}
+    for name, _ in policy.named_parameters():
         keys = ("step", "exp_avg", "exp_avg_sq")
-        values = {key: moments[f"{name}/{key}"] for key in keys if f"{name}/{key}" in moments}
-        if values:  # AdamW keeps its step counter on the CPU
-            optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(device) for key, value in values.items()
-            }
+        values = {key: flat[f"{name}/{key}"] for key in keys if f"{name}/{key}" in flat}
+        if values:
+            moments[name] = values
+    with layout.held() as whole:
+        if is_adapted(policy):
+            _copy_into(policy, load_file(folder / "trainer" / "adapter.safetensors"))
+        else:
+            load_weights(whole, folder)
+        layout.ranks.order("spread", shapes_of(moments))
+        moments = layout.spread(moments)
+    layout.set_moments(optimizer, moments)
+    layout.ranks.wait()
     return read_state(folder)
 
 

@@ -203,7 +203,9 @@ def roll_back(training: Training, alarm: Alarm, step: int) -> None:
     }
     write_json(run.roll_backs, [*read_roll_backs(run), entry])
     complete_roll_back(run)
-    training.state = restore(run.checkpoint(step), training.policy, training.optimizer)
+    training.state = restore(
+        run.checkpoint(step), training.policy, training.optimizer, training.layout
+    )
     training.find_place()
     write_bytes(run.metrics, saved_metrics(run, step))
     watch_again(training)

@@ -5,40 +5,39 @@ P prompts per batch, G rollouts per prompt. A step is one optimizer update; a ro
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import torch
 
-from open_rs.console import say
-from open_rs.errors import EngineStop, GuardStop, InputError
+from open_rs.errors import GuardStop, InputError
 from open_rs.evaluate.records import is_finished, total_tokens
 from open_rs.evaluate.run import evaluate_model, validation_settings
-from open_rs.interrupt import DeadlinePassed, Interrupted, poll, stop_on_signals, undisturbed
+from open_rs.interrupt import poll, stop_on_signals
 from open_rs.live import LiveView
 from open_rs.recipe import Recipe
 from open_rs.rollout.build import training_params
 from open_rs.rollout.protocol import RolloutGroup
 from open_rs.runs import RunFolder, append_jsonl, fsync_path, log_event, read_metrics
 from open_rs.train.advantages import is_masked, set_advantages
-from open_rs.train.batches import MicroBatch, Row, make_batches
-from open_rs.train.checkpoint import checkpoint_steps, take_snapshot
+from open_rs.train.batches import MicroBatch, Row
+from open_rs.train.checkpoint import take_snapshot
+from open_rs.train.distributed import ALONE, Ranks, blaming
+from open_rs.train.distributed_work import Step, share_batches, share_reference, update
 from open_rs.train.guard import (
-    Paused,
     RolledBack,
-    Stopped,
     act,
     complete_roll_back,
     follow,
-    pause,
     pull_triggers,
     settings_of,
     watch_again,
 )
 from open_rs.train.handover import hand_over
-from open_rs.train.journal import journal_path, put_back, rollouts_by_key
+from open_rs.train.journal import put_back, rollouts_by_key
+from open_rs.train.leaving import leaving_well
 from open_rs.train.logprobs import unwrap
 from open_rs.train.metrics import is_dead, rollout_metrics, score_metrics
 from open_rs.train.packed import can_pack
@@ -52,24 +51,27 @@ from open_rs.train.sentinel import Alarm
 from open_rs.train.settings import outside_band, scheduled_weights
 from open_rs.train.setup import Training, open_training
 from open_rs.train.trackers import open_trackers
-from open_rs.train.update import add_reference_logprobs, update
 
 Onlooker = Callable[[Mapping[str, Any]], None]  # is told every row of metrics
 
 
-def train(recipe: Recipe, run: RunFolder, *, accept_changes: bool = False) -> None:
+def train(
+    recipe: Recipe, run: RunFolder, *, accept_changes: bool = False, ranks: Ranks = ALONE
+) -> None:
     """Train from where `run` stands to the recipe's last step.
 
     A signal (Interrupted), a cap of the budget or a guard (GuardStop) ends it resumable.
-    `accept_changes`: go on although model, data or libraries are not those of the start.
+    `accept_changes`: go on although model, data or libraries are not those of the start. `ranks`:
+    the processes that share the work, of which this one leads.
     """
     complete_roll_back(run)
     with (
+        blaming(ranks),
         stop_on_signals(),
-        open_training(recipe, run, accept_changes=accept_changes) as training,
+        open_training(recipe, run, accept_changes=accept_changes, ranks=ranks) as training,
         open_trackers(recipe, run) as trackers,
         LiveView(run) as view,
-        leaving_well(training),
+        leaving_well(training, save),
     ):
         rehearse(training)
         watch_again(training)
@@ -128,68 +130,6 @@ def score_is_due(step: int, recipe: Recipe) -> bool:
     """At the start, every so many steps, and at the last one, where there is a validation set."""
     on_time = step % recipe.evaluate.every == 0 or step == recipe.train.num_steps
     return recipe.data.validation is not None and on_time
-
-
-@contextmanager
-def leaving_well(training: Training) -> Iterator[None]:
-    """However the steps end, what they made is kept: a stop that was asked for is saved, and what
-    raised is noted with the rollouts that it was working on.
-    """
-    run = training.run
-    try:
-        yield
-    except Interrupted as stop:
-        save_to_go_on(training)
-        log_event(run, "stop", training.state.step, reason=str(stop))
-        raise
-    except Paused as alarm:
-        save_to_go_on(training)
-        raise pause(training, alarm) from None
-    except Stopped as alarm:
-        save_to_go_on(training)
-        say(f"sentinel: {alarm}; the training ends here")
-        log_event(run, "stop", training.state.step, reason="alarm", cause=str(alarm))
-    except DeadlinePassed:
-        save_to_go_on(training)
-        step = training.state.step
-        log_event(run, "stop", step, reason="budget", spent_s=training.budget.seconds)
-        raise GuardStop(
-            f"budget: {training.budget.sentence()} are used after step {step}, which is saved; "
-            f"raise it and go on by open-rs train --resume {run.path}"
-        ) from None
-    except EngineStop as lost:
-        save_to_go_on(training)
-        log_event(run, "stop", training.state.step, reason="engine", cause=str(lost))
-        step = training.state.step
-        raise GuardStop(
-            f"{lost}; step {step} is saved: mend it and go on by open-rs train --resume {run.path}"
-        ) from None
-    except Exception as error:
-        note_failure(training, error)
-        raise
-
-
-def save_to_go_on(training: Training) -> None:
-    """The last complete step as a checkpoint. Between the updates of one rollout batch there is no
-    place to go on from: the run then goes back to the checkpoint before, and replays.
-    """
-    with undisturbed():
-        training.saver.wait()
-        step = training.state.step
-        whole = step % training.recipe.train.updates_per_batch == 0
-        if step and whole and step not in checkpoint_steps(training.run):
-            save(training)
-            training.saver.wait()
-
-
-def note_failure(training: Training, error: Exception) -> None:
-    """An event with the error and the file of the rollouts that were in work."""
-    run, step = training.run, training.state.step + 1
-    rollouts = run.rollouts(step) if run.rollouts(step).exists() else journal_path(run, step)
-    held = str(rollouts.relative_to(run.path)) if rollouts.exists() else None
-    reason = f"{type(error).__name__}: {error}"
-    with suppress(InputError):  # a full disk must not hide what went wrong
-        log_event(run, "failed", step, error=reason, rollouts=held)
 
 
 def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[str, float]]:
@@ -303,7 +243,8 @@ def training_batches(training: Training, groups: list[RolloutGroup]) -> list[Mic
         for rollout in group.rollouts
         if rollout.reward is not None and not is_masked(rollout, recipe)
     ]
-    batches = make_batches(
+    batches = share_batches(
+        training.layout,
         rows,
         micro_batch_tokens=training.micro_batch_tokens,
         loss_norm=recipe.loss.loss_norm,
@@ -314,8 +255,8 @@ def training_batches(training: Training, groups: list[RolloutGroup]) -> list[Mic
     )
     if recipe.loss.kl_coef:
         with training.ledger.phase("reference", training.state.step + 1):
-            add_reference_logprobs(
-                training.policy,
+            share_reference(
+                training.layout,
                 training.reference,
                 batches,
                 temperature=recipe.rollout.temperature,
@@ -331,20 +272,21 @@ def learn(
     recipe, state = training.now, training.state
     step = state.step + 1
     rate = learning_rate(step, recipe.train)
-    for group in training.optimizer.param_groups:
-        group["lr"] = rate
     started = time.perf_counter()
-    training.policy.train()
     with training.ledger.phase("update", step):
         metrics = update(
-            training.policy,
+            training.layout,
             training.optimizer,
             batches,
-            recipe.corrected_loss,
-            temperature=recipe.rollout.temperature,
-            max_grad_norm=recipe.train.max_grad_norm,
-            first_of_batch=first_of_batch,
-            autocast=training.autocast,
+            Step(
+                recipe.corrected_loss,
+                rate,
+                temperature=recipe.rollout.temperature,
+                max_grad_norm=recipe.train.max_grad_norm,
+                first_of_batch=first_of_batch,
+                seed=recipe.seed + step,
+            ),
+            training.autocast,
         )
     state.step = step
     training.note_place()
@@ -376,6 +318,7 @@ def save(training: Training) -> None:
                 training.state,
                 origin=training.origin,
                 metrics=run.metrics.read_bytes(),
+                layout=training.layout,
             )
         )
 

@@ -48,11 +48,21 @@ FREE_KEYS = (
     "budget",
     "model.device",
     "rollout.max_slots",
+    "rollout.engine.urls",
+    "rollout.engine.served_as",
+    "rollout.engine.weights_folder",
+    "rollout.engine.api_key_env",
+    "rollout.engine.max_concurrency",
+    "rollout.engine.timeout_s",
+    "rollout.engine.max_retries",
+    "rollout.engine.gpu_memory_utilization",
+    "rollout.engine.sync_tolerance",
     "grade.workers",
     "train.save_every",
     "train.keep_last",
     "train.keep_every",
     "train.rehearse",
+    "train.sharding",
     "train.micro_batch_tokens",
     "train.gradient_checkpointing",
     "train.max_nonfinite_steps",
@@ -91,7 +101,9 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
     if refuse_changes(training, step, accept_changes=accept_changes):
         take_back(run, step)
     if step:
-        training.state = restore(run.checkpoint(step), training.policy, training.optimizer)
+        training.state = restore(
+            run.checkpoint(step), training.policy, training.optimizer, training.layout
+        )
         training.find_place()
         write_bytes(run.metrics, saved_metrics(run, step))
         say(f"resuming after step {step}")

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 
 from open_rs.console import say
 from open_rs.errors import InputError
-from open_rs.models import check_context, load_policy, mixed_precision
+from open_rs.models import check_context
 from open_rs.overlap import refuse_overlap
 from open_rs.plan.cost import device_name
 from open_rs.problems import Problem, load_problems
@@ -24,16 +23,19 @@ from open_rs.rollout.protocol import Prompt
 from open_rs.runs import Ledger, RunFolder, log_event, read_log, training_source
 from open_rs.train.budget import Budget
 from open_rs.train.checkpoint import TrainState
+from open_rs.train.distributed import ALONE, Ranks
+from open_rs.train.distributed_layout import Replicated
+from open_rs.train.distributed_work import SharedSampler
 from open_rs.train.handover import Probe
 from open_rs.train.journal import RolloutJournal
-from open_rs.train.logprobs import check_lm_head
+from open_rs.train.learner import load_learner
 from open_rs.train.resume import mend_logs, origin_of, start_or_resume
 from open_rs.train.rewards import Reward, open_rewards
 from open_rs.train.saver import Saver
 from open_rs.train.schedule import ProblemSampler
 from open_rs.train.selection import History
 from open_rs.train.sentinel import Sentinel
-from open_rs.train.settings import largest_cap, uses_band, uses_kl
+from open_rs.train.settings import largest_cap, uses_band
 
 
 @dataclass
@@ -60,10 +62,16 @@ class Training:
     saver: Saver
     budget: Budget
     autocast: AbstractContextManager[Any]
+    layout: Replicated  # of the policy over the ranks of the job, `layout.ranks`
     pass_rates: dict[str, float]  # by problem id; empty where the recipe asks for no band of them
     sentinel: Sentinel = field(default_factory=Sentinel)
     probes: list[Probe] = field(default_factory=list)  # of the weights that the engine had last
     origin: dict[str, Any] = field(default_factory=dict)  # `resume.origin_of`
+
+    @property
+    def ranks(self) -> Ranks:
+        """Of the job; this one leads."""
+        return self.layout.ranks
 
     @property
     def micro_batch_tokens(self) -> int:
@@ -83,19 +91,18 @@ class Training:
 
 @contextmanager
 def open_training(
-    recipe: Recipe, run: RunFolder, *, accept_changes: bool = False
+    recipe: Recipe, run: RunFolder, *, accept_changes: bool = False, ranks: Ranks = ALONE
 ) -> Iterator[Training]:
     """Everything loaded, checked and, where the run holds a checkpoint, restored."""
     started = time.monotonic()
-    torch.manual_seed(recipe.seed)  # initial LoRA weights; the loop seeds every step anew
-    policy = load_policy(recipe.model)
-    check_lm_head(policy)
-    reference = frozen_copy(policy) if uses_kl(recipe) and recipe.model.lora is None else None
-    if recipe.train.gradient_checkpointing:
-        policy.gradient_checkpointing_enable({"use_reentrant": False})
-        policy.enable_input_require_grads()
+    ranks.order("open", recipe)
+    learner = load_learner(recipe, ranks)
+    policy, layout = learner.layout.policy, learner.layout
     with ExitStack() as stack:
-        sampler = stack.enter_context(open_sampler(recipe, model=policy))
+        sampler = stack.enter_context(open_sampler(recipe, model=layout.whole))
+        if ranks.several:
+            ranks.wait()
+            sampler = SharedSampler(sampler, layout)
         rewards = stack.enter_context(
             open_rewards(
                 recipe.rewards,
@@ -121,8 +128,8 @@ def open_training(
             now=recipe,
             run=run,
             policy=policy,
-            reference=reference,
-            optimizer=make_optimizer(policy, recipe),
+            reference=learner.reference,
+            optimizer=learner.optimizer,
             tokenizer=tokenizer,
             sampler=sampler,
             stream=ProblemSampler([prompt.problem for prompt in prompts], recipe.seed),
@@ -135,7 +142,8 @@ def open_training(
             journal=journal,
             saver=stack.enter_context(Saver(run, recipe, tokenizer)),
             budget=budget,
-            autocast=mixed_precision(recipe.model),
+            autocast=learner.autocast,
+            layout=layout,
             pass_rates=pass_rates(training_source(recipe, run)) if uses_band(recipe) else {},
         )
         training.origin = origin_of(training)
@@ -143,11 +151,6 @@ def open_training(
         stack.callback(lambda: budget.close(training.state.step))
         budget.refuse_too_little(recipe, training.state.step, len(training.validation))
         yield training
-
-
-def frozen_copy(policy: nn.Module) -> nn.Module:
-    """The start of the run as the KL reference."""
-    return deepcopy(policy).eval().requires_grad_(False)
 
 
 def pass_rates(source: Source) -> dict[str, float]:
@@ -170,18 +173,6 @@ def refuse_screen_of_groups(recipe: Recipe, rewards: list[Reward]) -> None:
                 f"rollout.screen_size: the reward {reward.name!r} sees the whole group, which a "
                 "screen judges before it is complete; leave one of them out"
             )
-
-
-def make_optimizer(policy: Any, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW over what is trained; on a CPU in one pass over each tensor, not one per operation."""
-    train = recipe.train
-    return torch.optim.AdamW(
-        [parameter for parameter in policy.parameters() if parameter.requires_grad],
-        lr=train.learning_rate,
-        betas=(train.beta1, train.beta2),
-        weight_decay=train.weight_decay,
-        fused=policy.device.type == "cpu" or None,
-    )
 
 
 def say_dropped(recipe: Recipe, run: RunFolder, dropped: int, kept: int) -> None:

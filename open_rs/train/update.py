@@ -6,17 +6,25 @@ Letters: B rows of a micro-batch, T completion tokens.
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from open_rs.errors import InputError
 from open_rs.interrupt import poll
 from open_rs.recipe import LossRecipe
 from open_rs.train.batches import LossTerms, MicroBatch
+from open_rs.train.distributed_layout import Replicated
 from open_rs.train.grpo import k3_kl, policy_loss, truncated_importance
 from open_rs.train.logprobs import completion_logprobs, learn_logprobs
 from open_rs.train.update_size import update_norm, weight_sample
+
+OUT_OF_STEP = (
+    "train.micro_batch_tokens: a micro-batch does not fit into the memory of a device, and with "
+    'train.sharding = "full" no rank can halve its own; lower it'
+)
 
 
 def update(
@@ -29,8 +37,12 @@ def update(
     max_grad_norm: float,
     first_of_batch: bool,
     autocast: AbstractContextManager[Any],
+    layout: Replicated | None = None,
 ) -> dict[str, float]:
     """Forward and backward of every micro-batch, then one step of the optimizer.
+
+    Where several ranks learn together, `layout` knows of them: each has its own micro-batches, and
+    sums and gradients are those of all.
 
     On the first update of a rollout batch the trainer's own log-probs become `old_logprobs`: the
     ratio starts at exactly 1, and what the sampler thought differently is `policy/engine_kl`. A
@@ -40,6 +52,7 @@ def update(
     the gradient is summed up anew, since a backward pass that broke off left parts of its own.
     """
     splits, settings = 0, (loss_recipe, temperature, first_of_batch, autocast)
+    layout = layout or Replicated(policy)
     while True:
         optimizer.zero_grad(set_to_none=False)
         sums: dict[str, float] = defaultdict(float)
@@ -47,11 +60,15 @@ def update(
         try:
             for batch in batches:
                 poll()
-                fresh.append(learn_from(policy, batch, sums, *settings))
+                counted = sums if batch.rows else defaultdict(float)
+                work = partial(learn_from, policy, batch, counted, *settings)
+                fresh.append(layout.within(work))
             break
         except RuntimeError as error:
             if not ran_out_of_memory(error):
                 raise
+            if layout.is_sharded:
+                raise InputError(OUT_OF_STEP) from error
             place = len(fresh)
             fresh.clear()
             if len(batches[place].rows) == 1:
@@ -63,9 +80,10 @@ def update(
         for batch, logprobs in zip(batches, fresh, strict=True):
             batch.importance = importance_of(batch, logprobs.cpu(), loss_recipe)
             batch.old_logprobs = logprobs.cpu()
-    metrics = step_optimizer(policy, optimizer, sums.pop("loss", 0.0), max_grad_norm)
-    if splits:
-        metrics["optim/memory_splits"] = float(splits)
+    sums = layout.total(sums | ({"splits": splits} if splits else {}))
+    metrics = step_optimizer(policy, optimizer, sums.pop("loss", 0.0), max_grad_norm, layout)
+    if "splits" in sums:
+        metrics["optim/memory_splits"] = float(sums["splits"])
     return metrics | token_means(sums)
 
 
@@ -163,21 +181,28 @@ def release_memory(policy: nn.Module) -> None:
 
 
 def step_optimizer(
-    policy: nn.Module, optimizer: torch.optim.Optimizer, loss: float, max_grad_norm: float
+    policy: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: float,
+    max_grad_norm: float,
+    layout: Replicated | None = None,
 ) -> dict[str, float]:
     """Clip and apply the gradient that has been summed up, unless it is not finite."""
+    layout = layout or Replicated(policy)
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     for parameter in trained:  # a step without signal still moves by AdamW's momentum
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    norm = nn.utils.clip_grad_norm_(trained, max_grad_norm).item()
+    layout.sum_gradients()
+    norm = layout.whole_tensor(nn.utils.clip_grad_norm_(trained, max_grad_norm)).item()
     finite = torch.tensor([loss, norm]).isfinite().all().item()
     metrics = {"policy/loss": loss, "optim/grad_norm": norm, "optim/skipped": float(not finite)}
     if finite:
-        before = weight_sample(trained)
+        before = weight_sample(trained, layout.entries)
         optimizer.step()
         sizes = [parameter.numel() for parameter in trained]
-        metrics["optim/update_norm"] = update_norm(before, weight_sample(trained), sizes)
+        after = weight_sample(trained, layout.entries)
+        metrics["optim/update_norm"] = update_norm(before, after, sizes, layout.total_tensor)
     optimizer.zero_grad(set_to_none=True)
     return metrics
 

@@ -1,0 +1,66 @@
+"""What a process learns with: the policy, the frozen start, the optimizer; placed on its device and
+laid out over the ranks of its job.
+"""
+
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from open_rs.models import load_policy, mixed_precision
+from open_rs.recipe import Recipe
+from open_rs.train.distributed import ALONE, Ranks
+from open_rs.train.distributed_layout import Replicated
+from open_rs.train.logprobs import check_lm_head
+from open_rs.train.packed import can_pack
+from open_rs.train.settings import uses_kl
+
+
+@dataclass
+class Learner:
+    """The same on every rank of a job, but for the shares of a sharded layout."""
+
+    layout: Replicated
+    reference: nn.Module | None  # None: no KL, or the policy itself without its adapters
+    optimizer: torch.optim.Optimizer
+    autocast: AbstractContextManager[Any]
+
+
+def load_learner(recipe: Recipe, ranks: Ranks = ALONE) -> Learner:
+    """Loaded from the recipe's model, checked, and on every rank what it is on rank 0."""
+    torch.manual_seed(recipe.seed)  # initial LoRA weights; the loop seeds every step anew
+    policy = load_policy(ranks.placed(recipe.model))
+    check_lm_head(policy)
+    if recipe.train.gradient_checkpointing:
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
+        policy.enable_input_require_grads()
+    layout = Replicated(policy, ranks)
+    layout.spread({})
+    reference = frozen_copy(policy) if uses_kl(recipe) and recipe.model.lora is None else None
+    if ranks.several and recipe.train.sharding == "full":
+        from open_rs.train.distributed_shards import Sharded
+
+        can_pack(policy)  # is tried on whole weights, and remembered
+        layout = Sharded(policy, ranks)
+    optimizer = make_optimizer(policy, recipe)
+    return Learner(layout, reference, optimizer, mixed_precision(recipe.model))
+
+
+def frozen_copy(policy: nn.Module) -> nn.Module:
+    """The start of the run as the KL reference."""
+    return deepcopy(policy).eval().requires_grad_(False)
+
+
+def make_optimizer(policy: Any, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW over what is trained; on a CPU in one pass over each tensor, not one per operation."""
+    train = recipe.train
+    return torch.optim.AdamW(
+        [parameter for parameter in policy.parameters() if parameter.requires_grad],
+        lr=train.learning_rate,
+        betas=(train.beta1, train.beta2),
+        weight_decay=train.weight_decay,
+        fused=policy.device.type == "cpu" or None,
+    )
