@@ -4,6 +4,7 @@ Progress goes to stderr, the result to stdout. Exit status: 0 done; 1 ran and th
 2 the input was wrong; 3 stopped by a guard, resumable; 130 interrupted.
 """
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -112,9 +113,19 @@ def main() -> None:
         stop(error, 2)
     except GuardStop as error:
         stop(error, 3)
-    except Exception:
+    except Exception as error:
+        if is_full_disk(error):  # met by a library, as it was imported for example
+            stop(f"the disk or the temporary folder is full ({error}); free space, then go on", 2)
         sys.excepthook = without_keys  # in the place of typer's
         raise
+
+
+def is_full_disk(error: Exception) -> bool:
+    """No space, a quota, a limit on file sizes, or no folder that `tempfile` can write to."""
+    if not isinstance(error, OSError):
+        return False
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return full or "No usable temporary directory" in str(error)
 
 
 def without_keys(

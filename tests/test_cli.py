@@ -1,5 +1,6 @@
 """The commands as a user meets them: exit status, one sentence, results on stdout."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -190,3 +191,26 @@ def test_grade_names_what_is_missing(command):
     assert status == 2 and "in.jsonl, line 1: field 'completion' is missing" in err
     status, _, err = command("grade", "in.jsonl")
     assert status == 2 and "--out is missing" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (OSError(errno.EFBIG, "File too large"), True),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), True),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), False),
+        (ValueError("No usable temporary directory"), False),
+    ],
+)
+def test_a_full_disk_that_a_library_meets_is_one_sentence(error, full, monkeypatch, capsys):
+    def fails(**_):
+        raise error
+
+    monkeypatch.setattr(cli, "app", fails)
+    kind = SystemExit if full else type(error)
+    with pytest.raises(kind) as ended:
+        cli.main()
+    if full:
+        assert ended.value.code == 2
+        assert "is full" in capsys.readouterr().err
