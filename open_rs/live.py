@@ -5,7 +5,6 @@ read the same logs, as far as they have been written.
 """
 
 import gzip
-import json
 import math
 import time
 import zlib
@@ -22,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from open_rs.console import console, live_panel, say
-from open_rs.runs import RunFolder, read_json
+from open_rs.runs import RunFolder, json_object, read_json
 from open_rs.text import shown
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -62,14 +61,6 @@ class Tail:
             whole, newline, _ = file.read().rpartition(b"\n")
         self._read += len(whole) + len(newline)
         return [row for line in whole.split(b"\n") if (row := json_object(line))]
-
-
-def json_object(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
 
 
 class RunView:

@@ -289,6 +289,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def json_object(line: bytes) -> dict[str, Any] | None:
+    """The row that a line holds, None where it holds none: for those who bear damage."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
 def read_metrics(run: RunFolder) -> list[dict[str, Any]]:
     """metrics.jsonl with one row a step: a validation score is a line of its own, written after the
     checkpoint that it belongs to, and is put together here with the step's other figures.

@@ -54,7 +54,8 @@ class Configuration:
     @property
     def num_steps(self) -> int:
         """So many that chance moves the mean length by some 5 %, and two saves are in them."""
-        return self.steps or max(6, 2 * math.ceil(400 / (self.prompts * self.group)))
+        saves = 2 * self.more.get("train.updates_per_batch", 1)
+        return self.steps or saves * max(3, math.ceil(400 / (self.prompts * self.group)))
 
     @property
     def name(self) -> str:

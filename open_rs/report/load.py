@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from open_rs.errors import InputError
 from open_rs.report.format import MAX_TEXT, cut
-from open_rs.runs import RunFolder, read_json, read_log
+from open_rs.runs import RunFolder, json_object, log_lines, read_json
 from open_rs.text import redact_all, visible
 
 Row = dict[str, Any]
@@ -68,9 +68,18 @@ class RunData:
         return value
 
     def log(self, path: Path, keys: Collection[str] | None = None) -> list[Row]:
-        """The rows of a log of the run, cut to `keys`; empty where it is absent or damaged."""
-        nothing: list[Row] = []
-        rows = [row for row in self._guarded(path, read_log, nothing) if isinstance(row, dict)]
+        """The rows of a log of the run, cut to `keys`; lines that are no rows are left out."""
+        rows: list[Row] = []
+        wrong: list[int] = []
+        nothing: list[bytes] = []
+        for number, line in enumerate(self._guarded(path, log_lines, nothing), start=1):
+            if (row := json_object(line)) is not None:
+                rows.append(row)
+            elif line:
+                wrong.append(number)
+        if wrong:
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            self.damage(path, f"line {wrong[0]}{more}: no JSON object, left out")
         if keys is not None:
             rows = [{key: row[key] for key in keys if key in row} for row in rows]
         return [presentable(row) for row in rows]

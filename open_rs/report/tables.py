@@ -108,6 +108,8 @@ def finding_text(finding: Any) -> str:
 
 def environment(data: RunData) -> list[tuple[str, str]]:
     """Where it ran, flattened to pairs."""
+    if not data.environment:
+        return []
     return [(key, plain(value)) for key, value in flat(data.environment)]
 
 

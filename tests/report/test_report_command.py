@@ -60,4 +60,4 @@ def test_an_empty_folder_makes_a_page_that_says_so(
     (tmp_path / "empty").mkdir()
     report([tmp_path / "empty"])
     page = Path(capsys.readouterr().out.strip()).read_text(encoding="utf-8")
-    assert "No recipe: recipe.json is missing." in page
+    assert "No recipe: recipe.json is missing" in page

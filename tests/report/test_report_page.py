@@ -187,6 +187,9 @@ def corrupt(run: RunFolder) -> None:
     make_run(run.path, num_steps=10)
     lines = run.events.read_text(encoding="utf-8").split("\n")
     run.events.write_text("\n".join([lines[0], "{ not json", *lines[1:]]), encoding="utf-8")
+    rows = run.metrics.read_bytes().split(b"\n")
+    rows[3:3] = [b"\xff\x00", b"[1]"]
+    run.metrics.write_bytes(b"\n".join(rows))
     (run.evaluation("test-000000") / "summary.json").write_text("[1, 2", encoding="utf-8")
     run.rollouts(3).write_bytes(gzip.compress(b"\xff\xfe not utf-8\n"))
     run.environment.write_text("[]", encoding="utf-8")
@@ -204,7 +207,10 @@ def of_another_schema(run: RunFolder) -> None:
     [
         (
             nothing_yet,
-            ["no training step recorded", "No curves", "No recipe", "No ledger", "No rollouts"],
+            [
+                *("no training step recorded", "No curves", "No recipe", "No ledger"),
+                *("No rollouts", "Not recorded: environment.json is missing"),
+            ],
         ),
         (recipe_only, ["No verdict", "No curves", "No rollouts", "accuracy + 0.5 × format"]),
         (one_step, ["step 1 of 10, no end recorded", "No verdict", "190 problems kept"]),
@@ -221,7 +227,10 @@ def of_another_schema(run: RunFolder) -> None:
         (
             corrupt,
             [
-                "events.jsonl: line 2: not valid JSON",
+                "events.jsonl: line 2: no JSON object, left out",
+                "metrics.jsonl: line 4 and 1 more: no JSON object, left out",
+                "finished, 10 steps",
+                "Reward and its parts",
                 "evaluations/test-000000/summary.json: not valid JSON",
                 "rollouts/000003.jsonl.gz:",
                 "environment.json: a JSON object is needed",
