@@ -26,6 +26,7 @@ from open_rs.text import shown
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARK_STEPS = 60
+BESIDE_SPARK = 18  # columns of the panel that its line does not have
 RATE_STEPS = 20  # the last steps, by which the time that is left is judged
 SAMPLE_LINES = 8
 BACKLOG = 5  # lines and notes that one who comes later is told
@@ -163,7 +164,8 @@ class RunView:
         took = [self.steps[one].get("time/step_s", 0.0) for one in sorted(self.steps)]
         if not took:
             return None
-        return (self.num_steps - self.step) * sum(took[-RATE_STEPS:]) / len(took[-RATE_STEPS:])
+        left = max(self.num_steps - self.step, 0)
+        return left * sum(took[-RATE_STEPS:]) / len(took[-RATE_STEPS:])
 
     def time_left(self) -> str:
         left = self.seconds_left()
@@ -191,7 +193,8 @@ class RunView:
             for key, value in sorted(self.metrics.items())
             if key.startswith("reward/") and (name := key[7:]) not in HIDDEN_PARTS
         )
-        table.add_row("reward", f"{spark(rewards[-SPARK_STEPS:])}  {parts}")
+        wide = max(min(SPARK_STEPS, console.width - BESIDE_SPARK), 1)
+        table.add_row("reward", Text(f"{spark(rewards[-wide:])}  {shown(parts)}"))
         for step, (value, low, high) in sorted(self.scores.items())[-3:]:
             table.add_row("validation", f"step {step}: pass@1 {value:.3f} [{low:.3f}, {high:.3f}]")
         table.add_row(

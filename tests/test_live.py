@@ -67,6 +67,14 @@ def test_a_narrow_terminal_gets_whole_lines(run: RunFolder, width: int) -> None:
     assert "100" in "".join(lines) and "length_up" in "".join(lines)
 
 
+def test_names_of_rewards_are_shown_and_obeyed_by_nothing(run: RunFolder) -> None:
+    name = "reward/[/bold]\x1b[2J\u202e"
+    append_jsonl(run.metrics, {"step": 11, **ROW, name: 0.5})  # one more than the recipe asks for
+    text = "\n".join(rendered(refreshed(run)))
+    assert "[/bold]\u241b[2J<U+202E> 0.50" in text
+    assert "0 s of steps left" in text
+
+
 def test_what_is_new_comes_once_and_a_torn_line_when_it_is_whole(run: RunFolder) -> None:
     view = RunView(run)
     assert view.refresh() == []
