@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from open_rs.errors import InputError
+from open_rs.recipe import recipe_from_dict
 from open_rs.rows import BadRow, file_rows
 from open_rs.runs import write_bytes, write_text
 
@@ -34,6 +35,7 @@ def make_starter(
     `problems`: a file of one's own, which is copied; its columns are found by their usual names.
     Without one, made arithmetic, which the tiny model can learn. Nothing is overwritten.
     """
+    name = recipe_from_dict({"name": name or "my-run"}, where="--name").name
     own = None if problems is None else own_problems(problems)
     columns = Columns("question", "answer") if problems is None else find_columns(problems)
     file_name = "problems.csv" if problems is None else problems.name
@@ -42,7 +44,7 @@ def make_starter(
         "recipe.toml": template.joinpath("recipe.toml")
         .read_text(encoding="utf-8")
         .format(
-            name=name or "my-run",
+            name=name,
             model=toml_text(model),
             problems=toml_text(file_name),
             problem=toml_text(columns.problem),

@@ -66,14 +66,20 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_a_name_that_a_recipe_would_refuse_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--name: name"):
+        make_starter(tmp_path / "new", name='a/b"c')
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_command_tells_what_to_do_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["open-rs", "init", str(tmp_path / "mine")])
+    monkeypatch.setattr(sys, "argv", ["open-rs", "init", str(tmp_path / "meine Übung")])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
-    assert f"cd {tmp_path / 'mine'} && open-rs plan recipe.toml" in capsys.readouterr().out
+    assert f"cd '{tmp_path / 'meine Übung'}' && open-rs plan recipe.toml" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("examples", COMMANDS.values(), ids=lambda one: one[-1].split()[1])

@@ -1,6 +1,7 @@
 """`open-rs init`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -25,5 +26,5 @@ def init(
 
     paths = make_starter(folder, name=name, model=model, problems=problems)
     listed = "\n".join(f"  {path}" for path in paths)
-    text = f"written:\n{listed}\nnext: cd {folder} && open-rs plan recipe.toml"
+    text = f"written:\n{listed}\nnext: cd {quote(str(folder))} && open-rs plan recipe.toml"
     show({"written": [str(path) for path in paths]}, as_json, text)
