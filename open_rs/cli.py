@@ -90,7 +90,7 @@ COMMANDS: dict[Callable[..., None], tuple[str, ...]] = {
     ),
     import_.import_recipe: (
         "open-rs import grpo.yaml --out recipe.toml --processes 4",
-        "open-rs plan recipe.toml",
+        "open-rs import grpo.yaml --out recipe.toml --trl 1.x",
     ),
 }
 
