@@ -286,6 +286,17 @@ def test_labels_of_figure_1_do_not_overlap(with_run: bool, facts: Facts, run: Ou
                 assert not any(box.overlaps(other) for other in boxes[place + 1 :])
 
 
+def test_every_band_of_a_row_of_panels_is_inside_its_axis(facts: Facts) -> None:
+    figure = figure_2(facts)
+    with our_settings():
+        canvas = canvas_of(figure)
+    for axes, panel in zip(canvas.axes, figure.panels, strict=True):
+        points = [point for one in panel.series for point in one.points]
+        low, high = axes.get_ylim()
+        assert low <= min(one.y if one.low is None else one.low for one in points)
+        assert high >= max(one.y if one.high is None else one.high for one in points)
+
+
 def test_the_legend_fits(facts: Facts, run: OurRun) -> None:
     for figure in (figure_1(facts, []), figure_2(facts), own_figure_2(run), *own_curves(run)):
         with our_settings():

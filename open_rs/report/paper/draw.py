@@ -127,7 +127,8 @@ def draw_panel(axes: Axes, panel: Panel) -> dict[str, Any]:
         set_log_x(axes, panel)
     else:
         axes.set_xlim(left=-0.03 * axes.get_xlim()[1])
-        axes.set_ylim(bottom=0 if panel.from_zero else None)
+        if panel.from_zero:  # to set a limit ends the scaling by the data of all panels of a row
+            axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     return handles
 
