@@ -272,12 +272,24 @@ def table(rows: list[dict[str, Any]]) -> str:
         )
     lines += [
         "",
-        f"memory within 10 %: {within(memory, 0.1)} of {len(rows)}; time within 20 %: "
-        f"{within(seconds, 0.2)}; given the tokens that came: {within(given, 0.2)}",
+        "| plan / run | configurations within | of | lowest | median | highest |",
+        "|---|---|---|---|---|---|",
+        summary("memory", memory, 0.1),
+        summary("seconds a step", seconds, 0.2),
+        summary("seconds a step, given the tokens that came", given, 0.2),
         "",
-        f"{platform.machine()}, {os.cpu_count()} cores, no GPU",
+        f"{platform.machine()}, {os.cpu_count()} cores, one thread, no GPU",
     ]
     return "\n".join(lines)
+
+
+def summary(what: str, ratios: list[float], bound: float) -> str:
+    """How many are within the bound, and the spread."""
+    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
+    return (
+        f"| {what} | {within(ratios, bound)} within {bound:.0%} | {len(ratios)} | {low:.2f} | "
+        f"{middle:.2f} | {high:.2f} |"
+    )
 
 
 def within(ratios: list[float], bound: float) -> int:
