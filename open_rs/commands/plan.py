@@ -98,8 +98,8 @@ def recipe_and_notes(
     return load_recipe(path, overrides), read_notes(path)
 
 
-def plan_stage(recipe: "Recipe", run: "RunFolder") -> dict[str, Any]:
-    """The plan of a run that is about to train; one that is there is read."""
+def plan_stage(recipe: "Recipe", run: "RunFolder", gpus: int = 1) -> dict[str, Any]:
+    """The plan of a run that is about to train on so many devices; one that is there is read."""
     from open_rs.plan.forecast import make_plan
     from open_rs.plan.gather import Wish
     from open_rs.runs import Ledger, read_json
@@ -107,7 +107,7 @@ def plan_stage(recipe: "Recipe", run: "RunFolder") -> dict[str, Any]:
     if run.plan.exists():
         return read_json(run.plan)
     with Ledger(run.ledger).phase("plan"):
-        return make_plan(recipe, run, Wish(download=True))
+        return make_plan(recipe, run, Wish(gpus=gpus, download=True))
 
 
 def say_plan(made: dict[str, Any]) -> None:

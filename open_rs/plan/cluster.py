@@ -26,6 +26,7 @@ from open_rs.plan.memory import phases_of
 from open_rs.plan.pace import Pace, device_pace
 from open_rs.plan.schedule import Group
 from open_rs.plan.shapes import FLOAT, HALF, ModelShape
+from open_rs.recipe import Recipe
 
 EXCHANGES_PER_LAYER = 2  # of an engine whose layers are split: after attention and after the MLP
 
@@ -98,6 +99,11 @@ def cluster_of(device: Device | None, devices: int, **layout: Any) -> Cluster:
     """Of so many of the table's devices; of unknown ones with the slowest links of the table."""
     cluster = Cluster(devices=devices, **layout)
     return cluster if device is None else replace(cluster, link=device.link, fabric=device.fabric)
+
+
+def as_asked(cluster: Cluster, recipe: Recipe) -> Cluster:
+    """With weights sharded where the recipe says so; a device that trains by itself holds all."""
+    return replace(cluster, sharded=recipe.train.sharding == "full" and cluster.trainers > 1)
 
 
 def part_of(size: float, among: int) -> float:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from open_rs.plan.cluster import phases_in, split_parts
+from open_rs.plan.cluster import as_asked, phases_in, split_parts
 from open_rs.plan.memory import Setting, parts_of, total_of
 from open_rs.plan.shapes import ModelShape
 from open_rs.plan.subject import shape_elsewhere
@@ -71,7 +71,7 @@ class Room:
         cap = max(rollout.max_completion_tokens, recipe.evaluation_cap)
         sizes = sizes_at_cap(recipe, cap, longest, rows)
         shape = self.shape_of(recipe)
-        cluster = self.machine.cluster
+        cluster = as_asked(self.machine.cluster, recipe)
         parts = split_parts(parts_of(shape, sizes, self.setting_of(recipe)), shape, cluster)
         phases = phases_in(parts, shape, cluster, copies_on_host=self.known.cuda)
         return total_of(phases, self.process)
@@ -107,14 +107,23 @@ def what_fits(recipe: Recipe, room: Room, memory: int) -> tuple[str, str]:
         changed[f"{section}.{key}"] = text
         return fits()
 
+    def adapters() -> bool:
+        """They are not sharded."""
+        if settings["train"]["sharding"] != "none":
+            settings["train"]["sharding"] = "none"
+            changed["train.sharding"] = '"none"'
+        return switch("model", "lora", {"rank": 16}, "{ rank = 16 }")
+
+    several = room.machine.cluster.trainers > 1 and recipe.model.lora is None
     longest = room.known.longest or recipe.prompt.max_prompt_tokens
     row = longest + recipe.rollout.max_completion_tokens
     found = (
         lower("train", "micro_batch_tokens", row)
         or switch("train", "gradient_checkpointing", True, "true")
+        or (several and switch("train", "sharding", "full", '"full"'))
         or lower("rollout", "max_slots", 8)
         or (recipe.loss.kl_coef > 0 and switch("loss", "kl_coef", 0.0, "0"))
-        or (recipe.model.lora is None and switch("model", "lora", {"rank": 16}, "{ rank = 16 }"))
+        or (recipe.model.lora is None and adapters())
         or lower("rollout", "max_completion_tokens", 64)
     )
     if not found:

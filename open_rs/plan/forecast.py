@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from open_rs.plan.cluster import cluster_of, engine_pace, phases_in, split_parts
+from open_rs.plan.cluster import as_asked, cluster_of, engine_pace, phases_in, split_parts
 from open_rs.plan.cost import price_per_hour
 from open_rs.plan.devices import SPREAD, find_device
 from open_rs.plan.findings import Facts, as_rows, checkpoint_steps, find
@@ -116,6 +116,7 @@ def machine_of(recipe: Recipe, known: Known, wish: Wish, dead: float) -> Machine
         split=wish.split,
         overlapped=wish.overlapped,
     )
+    cluster = as_asked(cluster, recipe)
     if wish.device is not None:
         again = recipe.train.gradient_checkpointing
         pace = device_pace(wish.device, known.shape, checkpointing=again)

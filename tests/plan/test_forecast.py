@@ -1,7 +1,10 @@
 """The forecast by hand: counts from the recipe, seconds from a pace, and a real probe."""
 
+from dataclasses import replace
+
 import pytest
 
+from open_rs.errors import InputError
 from open_rs.plan import subject as subjects
 from open_rs.plan.cluster import Cluster
 from open_rs.plan.devices import DEVICES
@@ -216,6 +219,37 @@ def test_a_recipe_that_no_setting_makes_fit(nothing_here, tmp_path):
     plan = make_plan(huge, open_run(tmp_path / "huge", huge), Wish(device=DEVICES["L4"]))
     [error] = [one for one in plan["findings"] if one["severity"] == "error"]
     assert error["key"] == "model.path" and "smaller model" in error["cure"]
+
+
+def test_on_several_devices_shares_are_told_before_adapters(nothing_here, tmp_path):
+    large = ELSEWHERE | {"model": {"path": "Qwen/Qwen2.5-7B"}}
+    wish = Wish(device=DEVICES["A100"], gpus=8)
+    recipe = recipe_from_dict(large)
+    plan = make_plan(recipe, open_run(tmp_path / "whole", recipe), wish)
+    [error] = [one for one in plan["findings"] if one["severity"] == "error"]
+    # 16 bytes a weight: 122 GB on each
+    assert error["key"] == "train.sharding" and 'train.sharding = "full"' in error["cure"]
+    recipe = recipe_from_dict(large | {"train": {"num_steps": 500, "sharding": "full"}})
+    plan = make_plan(recipe, open_run(tmp_path / "shares", recipe), wish)
+    assert not [one for one in plan["findings"] if one["severity"] == "error"]
+    assert plan["memory_bytes"]["weights"] == pytest.approx(4 * 7_615_616_512 / 8, abs=1)
+    assert plan["seconds"]["exchange"] > 0
+    with pytest.raises(InputError, match="--rollout-gpus 8"):
+        make_plan(recipe, open_run(tmp_path / "none", recipe), replace(wish, rollout_gpus=8))
+
+
+def test_one_step_off_hides_the_shorter_part(nothing_here, tmp_path):
+    recipe = recipe_from_dict(ELSEWHERE)
+    wish = Wish(device=DEVICES["A100"], gpus=4, rollout_gpus=2)
+    plans = [
+        make_plan(recipe, open_run(tmp_path / str(one), recipe), replace(wish, overlapped=one))
+        for one in (False, True)
+    ]
+    seconds = [plan["seconds"] for plan in plans]
+    shorter = min(seconds[1]["rollout"], seconds[1]["update"])
+    parts = sum(value for name, value in seconds[1].items() if name != "total")
+    assert seconds[1]["total"] == pytest.approx(parts - shorter)
+    assert plans[1]["step_seconds"] < plans[0]["step_seconds"]
 
 
 def test_raw_rows_are_planned_before_they_are_curated(tmp_path):

@@ -78,6 +78,9 @@ def test_a_device_is_found_by_the_word_of_its_model(name, usd):
 def test_the_recipe_overrides_the_table_and_a_cap_in_dollars_needs_a_price():
     assert price_per_hour(BudgetRecipe(usd_per_hour=9.0, usd=1.0), "NVIDIA A40") == 9.0
     assert price_per_hour(BudgetRecipe(), "NVIDIA A40") == 0.44
+    # of four devices, whoever names the price
+    assert price_per_hour(BudgetRecipe(), "NVIDIA A40", 4) == 4 * 0.44
+    assert price_per_hour(BudgetRecipe(usd_per_hour=9.0), "NVIDIA A40", 4) == 36.0
     assert price_per_hour(BudgetRecipe(hours=1), "cpu") is None  # trains without dollars
     with pytest.raises(InputError, match=r"no price is known for the device cpu; set budget\.usd_"):
         price_per_hour(BudgetRecipe(usd=1.0), "cpu")
