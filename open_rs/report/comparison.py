@@ -168,7 +168,7 @@ def _absent(sentence: str) -> Row:
 def cautions(num_runs: int) -> list[str]:
     told = [
         "One training run of each: the interval covers the draw of problems and completions, not "
-        "the luck of training. Seeds tell that apart (open-rs sweep)."
+        "the luck of training. Seeds tell that apart (open-rs train RECIPE --seeds 8)."
     ]
     if num_runs > 2:
         told.append(

@@ -247,7 +247,10 @@ def evaluation_absent(data: RunData) -> str:
     if len(tests) == 1:
         return f"Only {tests[0]} is there: a verdict needs the test set scored before and after."
     if tests:
-        return "Test scores are there but evaluations/comparison.json is not: run open-rs compare."
+        return (
+            "Test scores are there, and no comparison of them that can be read "
+            "(evaluations/comparison.json): run open-rs evaluate on the run folder."
+        )
     if data.recipe and not data.recipe["data"].get("test"):
         return "The recipe names no test set (data.test), so nothing can be said about a gain."
     return "The test set has not been scored, so nothing can be said about a gain."
