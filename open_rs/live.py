@@ -184,34 +184,10 @@ class RunView:
         return f"silent for {duration(silent)}" if silent > SILENT_S else ""
 
     def panel(self) -> RenderableType:
-        get = self.metrics.get
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)
-        rewards = [row["reward/mean"] for row in self.steps.values() if "reward/mean" in row]
-        parts = "  ".join(
-            f"{name} {value:.2f}"
-            for key, value in sorted(self.metrics.items())
-            if key.startswith("reward/") and (name := key[7:]) not in HIDDEN_PARTS
-        )
-        wide = max(min(SPARK_STEPS, console.width - BESIDE_SPARK), 1)
-        table.add_row("reward", Text(f"{spark(rewards[-wide:])}  {shown(parts)}"))
-        for step, (value, low, high) in sorted(self.scores.items())[-3:]:
-            table.add_row("validation", f"step {step}: pass@1 {value:.3f} [{low:.3f}, {high:.3f}]")
-        table.add_row(
-            "length",
-            f"{get('completion/mean_tokens', 0):.0f} tokens, 90 % below "
-            f"{get('completion/p90_tokens', 0):.0f}, "
-            f"{get('completion/truncated_frac', 0):.0%} truncated",
-        )
-        table.add_row(
-            "groups",
-            f"{get('groups/effective', 0):.0f} with signal, "
-            f"{get('groups/dead_frac', 0):.0%} without; gradient norm "
-            f"{get('optim/grad_norm', 0):.3f}, entropy {get('policy/entropy', 0):.3f}",
-        )
-        table.add_row("time", self.time_left())
-        if spent := self.spent():
-            table.add_row("cost", spent)
+        for name, text in self.rows():
+            table.add_row(name, Text(text))
         for one in self.notes[-3:]:
             table.add_row(Text("note", style="bold red"), Text(shown(one)))
         sample = Text("\n".join(shown(self.sample).split("\n")[:SAMPLE_LINES]), style="dim")
@@ -221,6 +197,37 @@ class RunView:
         if state := self.state():
             title += f", {state}"
         return Panel(Group(bar, table, Text(), sample), title=Text(shown(title)))
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """What the panel says, line by line; of a step only where there was one."""
+        get = self.metrics.get
+        if self.steps:
+            rewards = [row["reward/mean"] for row in self.steps.values() if "reward/mean" in row]
+            parts = "  ".join(
+                f"{name} {value:.2f}"
+                for key, value in sorted(self.metrics.items())
+                if key.startswith("reward/") and (name := key[7:]) not in HIDDEN_PARTS
+            )
+            wide = max(min(SPARK_STEPS, console.width - BESIDE_SPARK), 1)
+            yield "reward", f"{spark(rewards[-wide:])}  {shown(parts)}"
+        for step, (value, low, high) in sorted(self.scores.items())[-3:]:
+            yield "validation", f"step {step}: pass@1 {value:.3f} [{low:.3f}, {high:.3f}]"
+        if self.steps:
+            yield (
+                "length",
+                f"{get('completion/mean_tokens', 0):.0f} tokens, 90 % below "
+                f"{get('completion/p90_tokens', 0):.0f}, "
+                f"{get('completion/truncated_frac', 0):.0%} truncated",
+            )
+            yield (
+                "groups",
+                f"{get('groups/effective', 0):.0f} with signal, "
+                f"{get('groups/dead_frac', 0):.0%} without; gradient norm "
+                f"{get('optim/grad_norm', 0):.3f}, entropy {get('policy/entropy', 0):.3f}",
+            )
+        yield "time", self.time_left()
+        if spent := self.spent():
+            yield "cost", spent
 
 
 class LiveView:

@@ -67,6 +67,12 @@ def test_a_narrow_terminal_gets_whole_lines(run: RunFolder, width: int) -> None:
     assert "100" in "".join(lines) and "length_up" in "".join(lines)
 
 
+def test_before_the_first_step_no_figures_are_made_up(run: RunFolder) -> None:
+    text = "\n".join(rendered(refreshed(run)))
+    assert "no step yet" in text
+    assert not [name for name in ("reward", "length", "groups") if name in text]
+
+
 def test_names_of_rewards_are_shown_and_obeyed_by_nothing(run: RunFolder) -> None:
     name = "reward/[/bold]\x1b[2J\u202e"
     append_jsonl(run.metrics, {"step": 11, **ROW, name: 0.5})  # one more than the recipe asks for

@@ -167,7 +167,7 @@ def test_the_page_of_runs_in_any_state(tmp_path: Path) -> None:
     text = " ".join(read.text.split())
     for sentence in (
         "No verdict. empty against whole: it has no test score.",
-        "broken: metrics.jsonl: line 1: not valid JSON",
+        "broken: metrics.jsonl: line 1: no JSON object, left out",
         "broken: facts: its files are not as expected",
         "320 rollouts of 10 steps are listed",
         "no curation in this run",
