@@ -16,7 +16,7 @@ from open_rs.rollout.cache import SlotCache
 from open_rs.rollout.compiled import CompiledForward, kernels_of
 from open_rs.rollout.decoder import Decoder
 from open_rs.rollout.fit import Fit
-from open_rs.rollout.prefill import Located, Prefill
+from open_rs.rollout.prefill import Located, Prefill, run_module
 from open_rs.rollout.weights import Weights, weights_of
 
 LENGTH_BLOCK = 16  # attention lengths are rounded up to a multiple of this
@@ -30,8 +30,8 @@ Way = Callable[..., "Forward"]  # of the number of slots
 class Forward(Protocol):
     """Keeps the keys and values of the rows in slots, and tells their logits."""
 
-    def store(self, prefilled: DynamicCache) -> Any:
-        """A prefilled batch as `put` wants it."""
+    def prefill(self, heads: Sequence[Sequence[int]]) -> Any:
+        """A batch of prompts without their last tokens as `put` wants it."""
 
     def put(self, slots: Sequence[int], lengths: Sequence[int], located: Iterable[Located]) -> None:
         """Start new rows in `slots`; `lengths`: tokens prefilled of each."""
@@ -60,8 +60,8 @@ class ModuleForward:
         self.all_rows = torch.arange(slots, device=self.device)
         self.all_positions = torch.arange(capacity, device=self.device)
 
-    def store(self, prefilled: DynamicCache) -> DynamicCache:
-        return prefilled
+    def prefill(self, heads: Sequence[Sequence[int]]) -> DynamicCache:
+        return run_module(self.model, self.fit.last_only, heads)
 
     def put(self, slots: Sequence[int], lengths: Sequence[int], located: Iterable[Located]) -> None:
         for picks, batch, rows in located:
@@ -140,7 +140,8 @@ def open_forward(model: Any, fit: Fit, *, slots: int, longest: int, tokens: int)
         ways: dict[str, Way] = {}
         kernels = kernels_of(weights)
         if kernels is not None:
-            ways["compiled"] = partial(CompiledForward, weights, kernels, tokens=tokens)
+            run = partial(run_module, model, fit.last_only)
+            ways["compiled"] = partial(CompiledForward, weights, kernels, run, tokens=tokens)
         ways["decoder"] = partial(DecoderForward, model, fit, weights, capacity=capacity)
         for name, way in ways.items():
             if agrees(model, fit, name, way):
@@ -156,7 +157,7 @@ def agrees(model: Any, fit: Fit, name: str, way: Way) -> bool:
         prompts = [ids[:length] for length in TRIED_LENGTHS]
         count = blocks(len(prompts), model.device)
         forward: Forward = way(slots=count)
-        prefill = Prefill(model, prompts, [1] * len(prompts), fit.last_only, forward.store)
+        prefill = Prefill(prompts, [1] * len(prompts), forward.prefill)
         starts = [length - 1 for length in TRIED_LENGTHS]
         forward.put(range(len(prompts)), starts, prefill.locate(range(len(prompts))))
         filling = [0] * (count - len(prompts))

@@ -86,7 +86,8 @@ static inline vec largest_of(float *scores, int64_t count, vec largest) {
 }
 
 /* weights [width] = e^(scores - largest); returns their sum. */
-APART static float weights_of(float *scores, int64_t before, int64_t own, int64_t width) {
+APART static float weights_of(float *scores, int64_t before, int64_t own, int64_t width,
+                              float *largest_score) {
     vec none = (vec){0} - INFINITY;
     vec lanes = largest_of(scores + TILED(before), own, largest_of(scores, before, none));
     float largest = lanes[0];
@@ -98,25 +99,30 @@ APART static float weights_of(float *scores, int64_t before, int64_t own, int64_
         STORE(scores + at) = weight;
         total += weight;
     }
+    *largest_score = largest;
     return sum_of(total);
 }
 
 /* out [QUERIES, HEAD]: attention of the query heads of one key-value head, scaled already, over
-   `before` keys and values and then `own` ones. Keys lie in tiles [HEAD, LANES]. */
+   `before` keys and values and then `own` ones. Keys lie in tiles [HEAD, LANES]. logsumexps
+   [QUERIES], if asked for: the logarithm of the sum of e^score. */
 APART static void attend(const float *queries, const float *keys, const float *values,
                          int64_t before, const float *own_keys, const float *own_values,
-                         int64_t own, float *out) {
+                         int64_t own, float *out, float *logsumexps) {
     int64_t width = TILED(before) + TILED(own);
     float scores[QUERIES * width];
-    float sums[QUERIES];
+    float sums[QUERIES], largest[QUERIES];
     score(queries, keys, before, scores, width);
     score(queries, own_keys, own, scores + TILED(before), width);
-    for (int a = 0; a < QUERIES; a++) sums[a] = weights_of(scores + a * width, before, own, width);
+    for (int a = 0; a < QUERIES; a++)
+        sums[a] = weights_of(scores + a * width, before, own, width, largest + a);
     for (int i = 0; i < QUERIES * HEAD; i++) out[i] = 0.0f;
     weigh(scores, width, values, before, out);
     weigh(scores + TILED(before), width, own_values, own, out);
     for (int a = 0; a < QUERIES; a++)
         for (int i = 0; i < HEAD; i++) out[a * HEAD + i] /= sums[a];
+    if (logsumexps)
+        for (int a = 0; a < QUERIES; a++) logsumexps[a] = largest[a] + logf(sums[a]);
 }
 
 /* out [HEAD] = the rotary embedding of x, times `scale`; cosines and sines [HEAD / 2]. */
@@ -139,40 +145,53 @@ static inline const float *normed(const float *x, const float *weight, float eps
     return out;
 }
 
-/* One layer's attention of `rows` rows. qkv [rows, (heads * QUERIES + 2 * heads) * HEAD]; rotary
-   [positions, HEAD]: cosines, then sines. A row's earlier keys and values are those of its prompt,
-   wherever they are (tiles [heads, HEAD, LANES] and [heads, HEAD] `prompt_strides` tokens apart by
-   head), and its own in `keys` [slots, heads, capacity / LANES, HEAD, LANES] and `values` [slots,
-   heads, capacity, HEAD], to which that of this step is added. out [rows, heads * QUERIES * HEAD].
-*/
+/* One layer's attention of `rows` tokens, some of which may belong to one sequence. qkv [rows,
+   (heads * QUERIES + 2 * heads) * HEAD]; rotary [positions, HEAD]: cosines, then sines; sequences and
+   positions [rows]. What follows is by sequence: the keys and values before its own are those of a
+   prompt, wherever they are (tiles [heads, HEAD, LANES] and [heads, HEAD] `prompt_strides` tokens
+   apart by head); its own begin `offsets` tokens after `keys` (in tiles) and `values`, `stride`
+   tokens apart by head, and those of these tokens are added to them before any token attends. out
+   [rows, heads * QUERIES * HEAD]; logsumexps [rows, heads * QUERIES], or none. */
 void attention(int64_t rows, int64_t heads, const float *qkv, const float *rotary, float scale,
-               const float *query_norm, const float *key_norm, float eps, const int64_t *slots,
+               const float *query_norm, const float *key_norm, float eps, const int64_t *sequences,
                const int64_t *positions, const int64_t *prompt_lengths,
                const int64_t *prompt_strides, const int64_t *prompt_keys,
-               const int64_t *prompt_values, float *keys, float *values, int64_t capacity,
-               float *out) {
+               const int64_t *prompt_values, float *keys, float *values, const int64_t *offsets,
+               int64_t stride, float *out, float *logsumexps) {
     int64_t query_size = heads * QUERIES * HEAD, size = query_size + 2 * heads * HEAD;
-#pragma omp parallel for schedule(dynamic, 8)
-    for (int64_t task = 0; task < heads * rows; task++) {
-        int64_t head = task / rows, row = task % rows, slot = slots[row];
-        int64_t before = prompt_lengths[slot], at = positions[row] - before;
-        const float *cosines = rotary + positions[row] * HEAD, *sines = cosines + HEAD / 2;
-        const float *q = qkv + row * size + head * QUERIES * HEAD;
-        const float *k = qkv + row * size + query_size + head * HEAD, *v = k + heads * HEAD;
-        float *own_keys = keys + (slot * heads + head) * capacity * HEAD;
-        float *own_values = values + (slot * heads + head) * capacity * HEAD;
-        float queries[QUERIES * HEAD], scratch[HEAD], key[HEAD];
-        for (int a = 0; a < QUERIES; a++)
-            rotate(normed(q + a * HEAD, query_norm, eps, scratch), cosines, sines, scale,
-                   queries + a * HEAD);
-        rotate(normed(k, key_norm, eps, scratch), cosines, sines, 1.0f, key);
-        float *tile = own_keys + at / LANES * LANES * HEAD + at % LANES;
-        for (int i = 0; i < HEAD; i++) tile[i * LANES] = key[i];
-        for (int i = 0; i < HEAD; i++) own_values[at * HEAD + i] = v[i];
-        int64_t of_head = head * prompt_strides[slot] * HEAD;
-        attend(queries, (const float *)prompt_keys[slot] + of_head,
-               (const float *)prompt_values[slot] + of_head, before, own_keys, own_values, at + 1,
-               out + row * query_size + head * QUERIES * HEAD);
+#pragma omp parallel
+    {
+#pragma omp for schedule(static)
+        for (int64_t task = 0; task < heads * rows; task++) {
+            int64_t head = task / rows, row = task % rows, one = sequences[row];
+            int64_t at = positions[row] - prompt_lengths[one];
+            const float *cosines = rotary + positions[row] * HEAD, *sines = cosines + HEAD / 2;
+            const float *k = qkv + row * size + query_size + head * HEAD, *v = k + heads * HEAD;
+            float *own_keys = keys + (offsets[one] + head * stride) * HEAD;
+            float *own_values = values + (offsets[one] + head * stride) * HEAD;
+            float scratch[HEAD], key[HEAD];
+            rotate(normed(k, key_norm, eps, scratch), cosines, sines, 1.0f, key);
+            float *tile = own_keys + at / LANES * LANES * HEAD + at % LANES;
+            for (int i = 0; i < HEAD; i++) tile[i * LANES] = key[i];
+            for (int i = 0; i < HEAD; i++) own_values[at * HEAD + i] = v[i];
+        }
+#pragma omp for schedule(dynamic, 8)
+        for (int64_t task = 0; task < heads * rows; task++) {
+            int64_t head = task / rows, row = task % rows, one = sequences[row];
+            int64_t before = prompt_lengths[one], own = positions[row] - before + 1;
+            const float *cosines = rotary + positions[row] * HEAD, *sines = cosines + HEAD / 2;
+            const float *q = qkv + row * size + head * QUERIES * HEAD;
+            float queries[QUERIES * HEAD], scratch[HEAD];
+            for (int a = 0; a < QUERIES; a++)
+                rotate(normed(q + a * HEAD, query_norm, eps, scratch), cosines, sines, scale,
+                       queries + a * HEAD);
+            int64_t of_head = head * prompt_strides[one] * HEAD;
+            int64_t of_own = (offsets[one] + head * stride) * HEAD;
+            attend(queries, (const float *)prompt_keys[one] + of_head,
+                   (const float *)prompt_values[one] + of_head, before, keys + of_own,
+                   values + of_own, own, out + row * query_size + head * QUERIES * HEAD,
+                   logsumexps ? logsumexps + (row * heads + head) * QUERIES : 0);
+        }
     }
 }
 
@@ -199,5 +218,35 @@ void silu_product(int64_t rows, int64_t size, const float *x, float *out) {
             vec g = LOAD(gate + i);
             STORE(out + row * size + i) = g / (1.0f + exp_of(-g)) * LOAD(up + i);
         }
+    }
+}
+
+/* The sum of e^(scores - largest) over up to LANES * 64 scores; what lies beyond `size` adds
+   nothing that counts. */
+static inline vec sum_near(const float *scores, int64_t size, float largest) {
+    vec total = {0};
+    int64_t at = 0;
+    for (; at + LANES <= size; at += LANES) total += exp_of(LOAD(scores + at) - largest);
+    if (at < size) {
+        float last[LANES];
+        for (int lane = 0; lane < LANES; lane++)
+            last[lane] = at + lane < size ? scores[at + lane] : -INFINITY;
+        total += exp_of(LOAD(last) - largest);
+    }
+    return total;
+}
+
+/* out [rows] = log softmax(scores [rows, size])[chosen]. */
+void log_probs(int64_t rows, int64_t size, const float *scores, const int64_t *chosen,
+               float *out) {
+#pragma omp parallel for schedule(static) if (rows * size > 32768)
+    for (int64_t row = 0; row < rows; row++) {
+        const float *in = scores + row * size;
+        float largest = in[0];
+        for (int64_t i = 1; i < size; i++) largest = in[i] > largest ? in[i] : largest;
+        vec total = {0};
+        for (int64_t at = 0; at < size; at += LANES * 64)
+            total += sum_near(in + at, size - at < LANES * 64 ? size - at : LANES * 64, largest);
+        out[row] = in[chosen[row]] - largest - logf(sum_of(total));
     }
 }

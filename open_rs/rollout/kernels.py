@@ -41,6 +41,7 @@ class Kernels:
     attention: Callable[..., None]
     rms_norm: Callable[..., None]
     silu_product: Callable[..., None]
+    log_probs: Callable[..., None]
 
 
 def address(tensor: Tensor | None) -> int | None:
@@ -105,11 +106,12 @@ def room_to_compile() -> Iterator[str]:
 def loaded(library: Any, lanes: int) -> Kernels:
     arguments: dict[str, list[Any]] = {
         "attention": [
-            *[COUNT] * 2, *[ADDRESS] * 2, NUMBER, *[ADDRESS] * 2, NUMBER, *[ADDRESS] * 8, COUNT,
-            ADDRESS,
+            *[COUNT] * 2, *[ADDRESS] * 2, NUMBER, *[ADDRESS] * 2, NUMBER, *[ADDRESS] * 9, COUNT,
+            ADDRESS, ADDRESS,
         ],
         "rms_norm": [COUNT, COUNT, ADDRESS, ADDRESS, NUMBER, ADDRESS],
         "silu_product": [COUNT, COUNT, ADDRESS, ADDRESS],
+        "log_probs": [COUNT, COUNT, ADDRESS, ADDRESS, ADDRESS],
     }  # fmt: skip
     functions = {}
     for name, types in arguments.items():

@@ -137,11 +137,9 @@ class NativeEngine:
         )
         copies = Counter(row.prompt for row in pending)
         prefill = Prefill(
-            self.model,
             [prompt.prompt_ids for prompt in prompts],
             [copies[index] for index in range(len(prompts))],
-            self.fit.last_only,
-            forward.store,
+            forward.prefill,
         )
         meanings = self._token_codes(stops).to(self.model.device)
         slots = Slots(forward, slots=count, params=params, codes=meanings)

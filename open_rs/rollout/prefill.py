@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache
 
+ModuleRun = Callable[[Sequence[Sequence[int]]], DynamicCache]
 Located = tuple[list[int], Any, list[int]]  # of what was asked for; a stored batch; rows of it
 
 PREFILL_TOKENS = 4096  # in one batch, padding included; a longer prompt goes alone
@@ -17,23 +18,19 @@ class Prefill:
     """Prefills prompts in order, as they are asked for and as far ahead as the budget reaches.
 
     All of a prompt but its last token: that one is fed as each rollout's first decoding step, which
-    gives the first token's logits in the same way as all others'. Right-padded, without a mask: a
-    token attends to what comes before it and the padding comes after, so the causal or sliding mask
-    that the model makes by itself is right.
+    gives the first token's logits in the same way as all others'.
     """
 
     def __init__(
         self,
-        model: Any,
         prompts: Sequence[Sequence[int]],
         copies: Sequence[int],
-        extra: dict[str, Any],
-        store: Callable[[DynamicCache], Any],
+        run: Callable[[Sequence[Sequence[int]]], Any],
     ) -> None:
-        """`prompts`: token ids; `copies`: how often each will be asked for; `extra`: further
-        arguments of the model's forward; `store` makes of a batch what is kept of it.
+        """`prompts`: token ids; `copies`: how often each will be asked for; `run` makes of a batch
+        what is kept of it.
         """
-        self.model, self.prompts, self.extra, self.store = model, prompts, extra, store
+        self.prompts, self.run = prompts, run
         self.done = 0  # prompts prefilled
         self.to_copy = list(copies)
         self.places: dict[int, tuple[Any, int]] = {}  # prompt -> batch and row in it
@@ -69,17 +66,24 @@ class Prefill:
         batch = [index for index in range(first, self.done) if len(self.prompts[index]) > 1]
         if not any(self.to_copy[index] for index in batch):
             return  # a batch runs whole or not: its shape moves the last bits of what it holds
-        heads = [list(self.prompts[index][:-1]) for index in batch]
-        longest = max(map(len, heads))
-        padded = [head + [head[0]] * (longest - len(head)) for head in heads]  # any valid id
-        cache = DynamicCache()  # keeps all positions, those of sliding layers too
-        device = self.model.device
-        self.model(
-            input_ids=torch.tensor(padded, device=device),
-            position_ids=torch.arange(longest, device=device).expand(len(batch), -1),
-            past_key_values=cache,
-            use_cache=True,
-            **self.extra,
-        )
-        stored = self.store(cache)
+        stored = self.run([self.prompts[index][:-1] for index in batch])
         self.places.update({index: (stored, row) for row, index in enumerate(batch)})
+
+
+def run_module(model: Any, extra: dict[str, Any], heads: Sequence[Sequence[int]]) -> DynamicCache:
+    """Keys and values of these token ids by the module; `extra`: arguments of its forward.
+
+    Right-padded, without a mask: a token attends to what comes before it and the padding comes
+    after, so the causal or sliding mask that the model makes by itself is right.
+    """
+    longest = max(map(len, heads))
+    padded = [[*head, *[head[0]] * (longest - len(head))] for head in heads]  # any valid id
+    cache = DynamicCache()  # keeps all positions, those of sliding layers too
+    model(
+        input_ids=torch.tensor(padded, device=model.device),
+        position_ids=torch.arange(longest, device=model.device).expand(len(heads), -1),
+        past_key_values=cache,
+        use_cache=True,
+        **extra,
+    )
+    return cache

@@ -9,8 +9,10 @@ E hidden size, F intermediate size, H key-value heads, A query heads of each, D 
 vocabulary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from typing import Any
 
 import torch
@@ -33,16 +35,16 @@ class Product:
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, *, packed: bool, made: bool = False
+        self, weight: Tensor, bias: Tensor | None, *, pack_from: float, made: bool = False
     ) -> None:
-        """weight [M, N], bias [M]. `packed`: where the matrix is large enough; `made`: the weight
-        is no parameter of the module.
+        """weight [M, N], bias [M]. `pack_from`: matrices of so many weights are packed; `made`: the
+        weight is no parameter of the module.
         """
         self.bias = bias
         self.copied = weight.nbytes if made else 0
         self.weight: Tensor | None = weight
         self.packed = None
-        if packed and weight.numel() >= PACKED_FROM:
+        if weight.numel() >= pack_from:
             self.copied = weight.nbytes
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous())
             self.weight = None
@@ -88,6 +90,7 @@ class Weights:
     head: Product
     cosines: Tensor  # [capacity, D / 2], of the rotary embedding
     sines: Tensor
+    rotary: Tensor  # [capacity, D], cosines and then sines
     eps: float
     scale: float  # of the scores
     kv_heads: int
@@ -116,6 +119,11 @@ def weights_of(
     if not is_known(causal_lm, windows):
         return None
     packed = tokens >= PACKED_TOKENS and can_pack(causal_lm)
+    return lay_out(causal_lm, capacity, partial(Product, pack_from=PACKED_FROM if packed else inf))
+
+
+def lay_out(causal_lm: Any, capacity: int, product: Callable[..., Product]) -> Weights:
+    """The weights of a model that `is_known`; `product` makes one of weight, bias and `made`."""
     config, base = causal_lm.config, causal_lm.model
     attention = base.layers[0].self_attn
     embedding = base.embed_tokens.weight
@@ -126,11 +134,12 @@ def weights_of(
     )
     return Weights(
         embedding=embedding,
-        layers=tuple(layer_weights(block, packed) for block in base.layers),
+        layers=tuple(layer_weights(block, product) for block in base.layers),
         norm=base.norm.weight,
-        head=product([causal_lm.lm_head], packed),
+        head=merged_product([causal_lm.lm_head], product),
         cosines=cosines,
         sines=sines,
+        rotary=torch.cat((cosines, sines), dim=1),
         eps=config.rms_norm_eps,
         scale=attention.scaling,
         kv_heads=config.num_key_value_heads,
@@ -140,31 +149,31 @@ def weights_of(
     )
 
 
-def layer_weights(block: Any, packed: bool) -> Layer:
+def layer_weights(block: Any, product: Callable[..., Product]) -> Layer:
     attention, mlp = block.self_attn, block.mlp
     norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
     query_norm, key_norm = (None if norm is None else norm.weight for norm in norms)
     return Layer(
         input_norm=block.input_layernorm.weight,
-        qkv=product([attention.q_proj, attention.k_proj, attention.v_proj], packed),
+        qkv=merged_product([attention.q_proj, attention.k_proj, attention.v_proj], product),
         query_norm=query_norm,
         key_norm=key_norm,
-        output=product([attention.o_proj], packed),
+        output=merged_product([attention.o_proj], product),
         mlp_norm=block.post_attention_layernorm.weight,
-        gate_up=product([mlp.gate_proj, mlp.up_proj], packed),
-        down=product([mlp.down_proj], packed),
+        gate_up=merged_product([mlp.gate_proj, mlp.up_proj], product),
+        down=merged_product([mlp.down_proj], product),
     )
 
 
-def product(linears: list[Any], packed: bool) -> Product:
+def merged_product(linears: list[Any], product: Callable[..., Product]) -> Product:
     """The product with several linear layers at once."""
     weights = [merged_weight(linear) for linear in linears]
     biases = [linear.bias for linear in linears]
     if len(linears) == 1:
         made = weights[0] is not getattr(linears[0], "weight", None)
-        return Product(weights[0], biases[0], packed=packed, made=made)
+        return product(weights[0], biases[0], made=made)
     bias = None if biases[0] is None else torch.cat(biases)
-    return Product(torch.cat(weights), bias, packed=packed, made=True)
+    return product(torch.cat(weights), bias, made=True)
 
 
 def merged_weight(linear: Any) -> Tensor:

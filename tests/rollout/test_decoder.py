@@ -1,6 +1,7 @@
 """The ways around the module's forward: samples are those of the module; dropped when wrong."""
 
 import shutil
+from math import inf
 
 import pytest
 import torch
@@ -187,7 +188,7 @@ def test_a_packed_product_is_the_product_and_each_row_is_its_own(inputs, outputs
         torch.randn(outputs, inputs, generator=draw),
         torch.randn(outputs, generator=draw),
     )
-    packed, plain = (Product(weight, bias, packed=packed) for packed in (True, False))
+    packed, plain = (Product(weight, bias, pack_from=least) for least in (0, inf))
     assert packed.packed is not None
     whole, added = packed(rows), packed.add_to(hidden, rows)
     torch.testing.assert_close(whole, plain(rows), rtol=1e-5, atol=1e-3)
