@@ -205,9 +205,9 @@ def add_lora(model: nn.Module, recipe: LoraRecipe) -> nn.Module:
         raise InputError(f"model.lora.target_modules = {modules!r}: {reason}") from None
 
 
-def generation_facts(recipe: ModelRecipe) -> tuple[int | list[int] | None, int]:
-    """(the tokens that end a completion, how many the vocabulary has), from the model's files
-    without its weights.
+def generation_facts(recipe: ModelRecipe) -> tuple[int | list[int] | None, int, bool]:
+    """(the tokens that end a completion, how many the vocabulary has, whether the LM head is tied
+    to the embeddings), from the model's files without its weights.
     """
     settings = {"revision": recipe.revision, "trust_remote_code": recipe.trust_remote_code}
     path = model_path(recipe.path)
@@ -216,7 +216,8 @@ def generation_facts(recipe: ModelRecipe) -> tuple[int | list[int] | None, int]:
         named = GenerationConfig.from_pretrained(path, revision=recipe.revision).eos_token_id
     except OSError:  # it has none
         named = None
-    return config.eos_token_id if named is None else named, config.vocab_size
+    ending = config.eos_token_id if named is None else named
+    return ending, config.vocab_size, bool(config.tie_word_embeddings)
 
 
 def context_length(model: nn.Module) -> int | None:

@@ -61,8 +61,10 @@ def serve_tiny(folder: Path) -> Iterator[Served]:
             process.wait()
 
 
-def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    limit = time.monotonic() + STARTUP_S
+def wait_until_healthy(
+    url: str, process: "subprocess.Popen[bytes]", log: Path, startup_s: float = STARTUP_S
+) -> None:
+    limit = time.monotonic() + startup_s
     while time.monotonic() < limit and process.poll() is None:
         try:
             with urlopen(url):
@@ -112,11 +114,17 @@ def scripted_server(script: Script, model: str = "some/model") -> Iterator[Scrip
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # headers and body in one packet: no wait for an acknowledgement
 
+        def do_GET(self) -> None:
+            self.reply({})
+
         def do_POST(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.reply(json.loads(raw or "{}"))
+
+        def reply(self, body: dict[str, Any]) -> None:
             nonlocal under_way
-            raw = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            request = Request(self.path, json.loads(raw), headers, time.monotonic())
+            request = Request(self.path, body, headers, time.monotonic())
             with lock:
                 before = len(server.requests)
                 server.requests.append(request)

@@ -87,7 +87,9 @@ def engine_changes(engine: str | None, model: str) -> list[str]:
     """--engine as settings; an endpoint serves the model under evaluation unless told otherwise."""
     if engine is None:
         return []
-    if engine not in ("native", "vllm", "openai"):
-        raise InputError(f"--engine {engine}: unknown; use native, vllm, or openai for a server")
+    if engine not in ("native", "vllm", "vllm_server", "openai"):
+        raise InputError(
+            f"--engine {engine}: unknown; use native, vllm, or for a server vllm_server or openai"
+        )
     served = [f"rollout.engine.model={model}"] if engine == "openai" else []
     return [f"rollout.engine.type={engine}", *served]

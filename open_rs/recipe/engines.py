@@ -154,7 +154,7 @@ class VLLMServerEngineSpec(Section):
         None,
         gt=0,
         description="training: how far the log-probs of a probe may lie from the trainer's after "
-        "weights were handed over (mean over tokens, nats); unset: 1e-3 in float32, else 0.1",
+        "weights were handed over (mean over tokens, nats); unset: 1e-4 in float32, else 0.1",
     )
 
     @model_validator(mode="after")

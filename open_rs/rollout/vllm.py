@@ -28,6 +28,7 @@ from open_rs.rollout.vllm_rules import (
     sampling_settings,
     tells_logprobs,
 )
+from open_rs.rollout.vllm_worker import RENEW, WORKER, has_tied_head
 
 OWN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"  # "0": vLLM works in this process
 CPU_DEFAULTS = {OWN_PROCESS: "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
@@ -74,6 +75,7 @@ class VLLMEngine:
                 generation_config="vllm",  # nothing but the recipe decides how it samples
                 logprobs_mode=logprobs_mode,
                 enable_sleep_mode=self.can_sleep,
+                worker_extension_cls=WORKER,
                 **spec.model_dump(exclude={"type", "sync_tolerance"}, exclude_none=True),
             )
         except (ValueError, RuntimeError, OSError) as error:
@@ -112,6 +114,8 @@ class VLLMEngine:
         except Exception as error:  # whatever vLLM raises, its weights cannot be relied on
             reason = " ".join(str(error).split())[:200]
             raise EngineStop(f"rollout.engine: vLLM does not take the weights ({reason})") from None
+        if self.device == "cpu" and has_tied_head(model):
+            self.llm.collective_rpc(RENEW)
         self._wake("kv_cache")
         if not self.llm.reset_prefix_cache():
             raise EngineStop("rollout.engine: vLLM kept keys and values of the weights before")

@@ -15,6 +15,7 @@ from open_rs.recipe import VLLMServerEngineSpec
 from open_rs.rollout.openai_api import FINISH_REASONS, Connection, Unusable, same_model
 from open_rs.rollout.protocol import FinishReason
 from open_rs.rollout.vllm_rules import SAMPLED, check_version
+from open_rs.rollout.vllm_worker import RENEW, WORKER
 
 DOCS = "docs/engines.md has the commands"
 
@@ -29,6 +30,7 @@ class Served:
     context: int
     dtype: str
     logprobs_mode: str
+    device: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class VLLMServer:
         try:
             info = json.loads(self._connection.get("/server_info?config_format=json"))
             config = info["vllm_config"]["model_config"]
+            device = info["vllm_config"]["device_config"]["device"]
         except (Unusable, ValueError, KeyError, TypeError):
             raise InputError(
                 f"{where} lets nobody load weights; start it with VLLM_SERVER_DEV_MODE=1 in its "
@@ -81,14 +84,22 @@ class VLLMServer:
             context=int(listed["max_model_len"]),
             dtype=str(config["dtype"]).removeprefix("torch."),
             logprobs_mode=str(config["logprobs_mode"]),
+            device=str(device).partition(":")[0],
         )
 
-    def take(self, folder: str, version: str) -> None:
+    def take(self, folder: str, version: str, *, renew_head: bool) -> None:
         """Load the weights of a folder or hub id, forget what the ones before have computed, and
-        call them by this name from now on.
+        call them by this name from now on. `renew_head`: see `vllm_worker`.
         """
         load = {"method": "reload_weights", "kwargs": {"weights_path": folder}}
         self._connection.post("/collective_rpc", load)
+        if renew_head:
+            try:
+                self._connection.post("/collective_rpc", {"method": RENEW})
+            except Unusable as error:
+                raise Unusable(
+                    f"on a CPU it needs --worker-extension-cls {WORKER}: {error}"
+                ) from None
         forgot = self._connection.post("/reset_prefix_cache")
         if json.loads(forgot).get("success") is not True:
             raise Unusable("it kept keys and values of the weights before")

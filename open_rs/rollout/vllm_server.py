@@ -30,6 +30,7 @@ from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup,
 from open_rs.rollout.stops import StopStrings, ending_tokens
 from open_rs.rollout.vllm_api import Drawn, VLLMServer, check_served
 from open_rs.rollout.vllm_rules import plain_weights, sampling_settings, tells_logprobs
+from open_rs.rollout.vllm_worker import has_tied_head
 
 WEIGHTS = "model.safetensors"
 
@@ -64,14 +65,15 @@ class VLLMServerEngine:
         names = [spec.served_as] if spec.served_as else [model.path, path]
         for server, served in zip(self.servers, self.served, strict=True):
             check_served(served, server.url, names, training=training)
-        named, vocabulary = generation_facts(model)
+        named, vocabulary, tied = generation_facts(model)
         context = min(served.context for served in self.served)
         self.fit = Fit(context, {}, vocabulary, keeps_logits=False)
         self.eos_token_ids = ending_tokens(named, tokenizer)
         self._folder = TemporaryDirectory(prefix="open-rs-weights-", dir=spec.weights_folder)
         self._name, self._count = f"open-rs-{uuid4().hex[:12]}", 0
         if not training:
-            self._hand_over(os.path.abspath(path) if Path(path).is_dir() else path)
+            folder = os.path.abspath(path) if Path(path).is_dir() else path
+            self._hand_over(folder, tied=tied)
 
     @property
     def harness(self) -> dict[str, Any]:
@@ -99,12 +101,17 @@ class VLLMServerEngine:
         unfinished = final.with_suffix(".tmp")
         save_file(tensors, unfinished, metadata={"format": "pt"})
         unfinished.replace(final)
-        self._hand_over(self._folder.name)
+        self._hand_over(self._folder.name, tied=has_tied_head(model))
 
-    def _hand_over(self, folder: str) -> None:
+    def _hand_over(self, folder: str, *, tied: bool) -> None:
         self._count += 1
         with ThreadPoolExecutor(len(self.servers)) as pool:
-            pushes = [pool.submit(one.take, folder, self.version) for one in self.servers]
+            pushes = [
+                pool.submit(
+                    server.take, folder, self.version, renew_head=tied and served.device == "cpu"
+                )
+                for server, served in zip(self.servers, self.served, strict=True)
+            ]
         for server, push in zip(self.servers, pushes, strict=True):
             if isinstance(error := push.exception(), Unusable):
                 raise EngineStop(
