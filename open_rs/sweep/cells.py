@@ -3,7 +3,8 @@
 import itertools
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,19 @@ def open_sweep(recipe: Recipe, folder: Path) -> list[Cell]:
     make_folder(folder)
     write_json(place, resolved)
     return cells
+
+
+def shared(sweeps: Iterable[Iterable[Cell]]) -> list[list[Cell]]:
+    """The same cells; those of one recipe, whatever its name, have one run: that of the first."""
+    first: dict[str, Cell] = {}
+    found = []
+    for cells in sweeps:
+        twins = [first.setdefault(same_run(cell), cell) for cell in cells]
+        pairs = zip(cells, twins, strict=True)
+        found.append([replace(one, recipe=twin.recipe, run=twin.run) for one, twin in pairs])
+    return found
+
+
+def same_run(cell: Cell) -> str:
+    """What two cells have in common that come to the same weights."""
+    return cell.recipe.model_copy(update={"name": "run"}).model_dump_json()

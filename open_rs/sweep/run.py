@@ -9,9 +9,9 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from open_rs.lock import lock_folder
 from open_rs.machine import cpus
 from open_rs.recipe import Recipe
 from open_rs.runs import read_metrics, write_json
-from open_rs.sweep.cells import Cell, open_sweep
+from open_rs.sweep.cells import Cell, open_sweep, shared
 from open_rs.sweep.summary import summarise
 
 SUMMARY = "sweep.json"
@@ -33,22 +33,37 @@ def run_sweep(recipe: Recipe, folder: Path, *, jobs: int | None = None) -> dict[
 
     GuardStop where cells failed or were stopped: what is done is summarised all the same.
     """
-    cells = open_sweep(recipe, folder)
+    return run_sweeps({folder: recipe}, jobs=jobs)[folder]
+
+
+def run_sweeps(
+    recipes: Mapping[Path, Recipe], *, jobs: int | None = None
+) -> dict[Path, dict[str, Any]]:
+    """Several sweeps, {folder: recipe}, at once and seed by seed, so that wherever this is stopped
+    all have about as many seeds. A run that several of them ask for is made once.
+    """
+    sweeps = shared(open_sweep(recipe, folder) for folder, recipe in recipes.items())
+    by_run = {cell.run.path: cell for cells in sweeps for cell in cells}
+    cells = sorted(by_run.values(), key=lambda cell: cell.seed)
     devices = visible_devices()
     workers = jobs or max(len(devices), 1)
-    with lock_folder(folder):
+    with ExitStack() as locks:
+        for folder in recipes:
+            locks.enter_context(lock_folder(folder))
         todo = [cell for cell in cells if not is_finished(cell)]
         say(f"sweep: {len(cells)} runs, {len(cells) - len(todo)} finished, {workers} at a time")
         reasons = run_cells(todo, cells, places(workers, devices)) if todo else {}
-        summary = summarise(recipe, cells)
-        write_json(folder / SUMMARY, summary)
+        summaries = {}
+        for (folder, recipe), own in zip(recipes.items(), sweeps, strict=True):
+            summaries[folder] = summarise(recipe, own)
+            write_json(folder / SUMMARY, summaries[folder])
     if reasons:
         name, reason = next(iter(reasons.items()))
         raise GuardStop(
             f"sweep: {len(reasons)} of {len(cells)} runs are not finished, such as {name} "
             f"({reason}); mend the cause and give the same command again"
         )
-    return summary
+    return summaries
 
 
 def is_finished(cell: Cell) -> bool:

@@ -34,12 +34,7 @@ def summarise(recipe: Recipe, cells: Sequence[Cell]) -> Row:
         difference(arm, by_arm[arms[0]], by_arm[arm], confidence) | {"against": arms[0]}
         for arm in arms[1:]
     ]
-    known = [one for one in compared if one["p_value"] is not None]
-    adjusted = holm(np.array([one["p_value"] for one in known]))
-    for one, p_value in zip(known, adjusted.tolist(), strict=True):
-        one["p_holm"] = p_value
-        clear = p_value < 1 - confidence
-        one["verdict"] = verdict_of(one["low"], one["high"]) if clear else verdict_of(-1, 1)
+    judge_family(compared, confidence)
     few = max((len(rows) for rows in by_arm.values()), default=0) < 2
     return {
         "name": recipe.name,
@@ -128,14 +123,29 @@ def difference(arm: str, base: dict[int, Row], other: dict[int, Row], confidence
     """other - base over the seeds that both have."""
     pairs = [(score_of(base[seed]), score_of(other[seed])) for seed in base if seed in other]
     values = [after - before for before, after in pairs if before is not None and after is not None]
-    found = {"arm": arm, **mean_over_seeds(values, confidence)}
+    return {"arm": arm, **mean_difference(values, confidence)}
+
+
+def mean_difference(values: Sequence[float], confidence: float) -> Row:
+    """`mean_over_seeds` of differences, one for each seed, with the two-sided p-value of t; what
+    the family decides, `judge_family` fills in.
+    """
+    found = mean_over_seeds(values, confidence) | {"p_holm": None, "verdict": None}
     if len(values) < 2:
-        return found | {"p_value": None, "p_holm": None, "verdict": None}
+        return found | {"p_value": None}
     if found["std"] == 0:
-        p_value = 1.0 if found["mean"] == 0 else 0.0
-    else:
-        p_value = float(stats.ttest_1samp(values, 0.0).pvalue)
-    return found | {"p_value": p_value}
+        return found | {"p_value": 1.0 if found["mean"] == 0 else 0.0}
+    return found | {"p_value": float(stats.ttest_1samp(values, 0.0).pvalue)}
+
+
+def judge_family(found: Sequence[Row], confidence: float) -> None:
+    """Give each its p-value by Holm over all of them, and the verdict."""
+    known = [one for one in found if one["p_value"] is not None]
+    adjusted = holm(np.array([one["p_value"] for one in known]))
+    for one, p_value in zip(known, adjusted.tolist(), strict=True):
+        one["p_holm"] = p_value
+        clear = p_value < 1 - confidence
+        one["verdict"] = verdict_of(one["low"], one["high"]) if clear else verdict_of(-1, 1)
 
 
 def summary_text(summary: Row) -> str:

@@ -9,8 +9,8 @@ from open_rs.errors import GuardStop, InputError
 from open_rs.recipe import Recipe, recipe_from_dict
 from open_rs.runs import read_json
 from open_rs.sweep import run as sweep_run
-from open_rs.sweep.cells import arms_of, cells_of, open_sweep
-from open_rs.sweep.run import places, run_sweep
+from open_rs.sweep.cells import Cell, arms_of, cells_of, open_sweep, shared
+from open_rs.sweep.run import places, run_sweep, run_sweeps
 from open_rs.sweep.summary import NO_SPREAD, difference, mean_over_seeds, summary_text
 
 SMALL = {
@@ -142,3 +142,36 @@ def test_a_real_sweep_fails_in_one_arm_is_mended_and_goes_on(
     assert (base[0] / "records.jsonl").read_bytes() == (base[1] / "records.jsonl").read_bytes()
     log = (folder / "own" / "seed-5" / "sweep.log").read_text()
     assert "test-000000: " not in log  # the model before training was scored once
+
+
+def test_sweeps_with_a_run_in_common_make_it_once(tmp_path: Path) -> None:
+    one = recipe(seeds=2, arms=[{"name": "plain"}, {"name": "kl", "settings": ["loss.kl_coef=1"]}])
+    other = recipe(seeds=2, arms=[{"name": "base"}, {"name": "hot", "settings": ["threads=1"]}])
+    first, second = shared([cells_of(one, tmp_path / "one"), cells_of(other, tmp_path / "other")])
+    assert [cell.arm for cell in second] == ["base", "hot", "base", "hot"]
+    places = [str(cell.run.path.relative_to(tmp_path)) for cell in second]
+    assert places == [
+        "one/plain/seed-5",
+        "other/hot/seed-5",
+        "one/plain/seed-6",
+        "other/hot/seed-6",
+    ]
+    assert second[0].recipe == first[0].recipe  # by its name, too: the folder holds that recipe
+
+
+def test_several_sweeps_go_seed_by_seed_and_each_is_summarised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def run_cells(todo: list[Cell], *_: object) -> dict[str, str]:
+        made.extend(str(cell.run.path.relative_to(tmp_path)) for cell in todo)
+        return {}
+
+    monkeypatch.setattr(sweep_run, "run_cells", run_cells)
+    one = recipe(seeds=2)
+    other = recipe(seeds=2, arms=[{"name": "same"}, {"name": "kl", "settings": ["loss.kl_coef=1"]}])
+    found = run_sweeps({tmp_path / "one": one, tmp_path / "other": other})
+    assert made == ["one/all/seed-5", "other/kl/seed-5", "one/all/seed-6", "other/kl/seed-6"]
+    assert [found[tmp_path / name]["missing"] for name in ("one", "other")] == [2, 4]
+    assert read_json(tmp_path / "other" / "sweep.json")["missing"] == 4
