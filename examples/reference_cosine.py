@@ -17,8 +17,8 @@ MIN_WRONG, MAX_WRONG, MIN_CORRECT, MAX_CORRECT = 0.0, -0.5, 0.5, 1.0
 
 
 def reference_cosine(rollout: Rollout, problem: Problem, max_len: int = 3584) -> float | None:
-    """low + (high - low) (1 + cos(pi characters / max_len)) / 2; low, high = 0.5, 1 where correct and,
-    after a swap, -0.5, 0 where wrong. None where the grader could not decide.
+    """low + (high - low) (1 + cos(pi characters / max_len)) / 2. low, high: 0.5, 1 where correct;
+    -0.5, 0, after a swap, where wrong. None where the grader could not decide.
     """
     grade = rollout.grade
     if grade is None or grade.outcome in ("timeout", "error"):
