@@ -131,16 +131,19 @@ def _read_owner(folder: Path) -> Owner | None:
 
 def write_owner(folder: Path) -> None:
     """Name ourselves; where somebody was faster, which only happens without locks, we are late."""
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    ours = Owner(os.getpid(), socket.gethostname(), started, life_of(os.getpid()))
     try:
         with (folder / OWNER).open("x", encoding="utf-8") as file:
-            json.dump(asdict(ours), file)
+            json.dump(asdict(ourselves()), file)
     except FileExistsError:
         raise _refusal(folder, _read_owner(folder)) from None
     except OSError as error:
         (folder / OWNER).unlink(missing_ok=True)
         raise unwritable(folder / OWNER, error) from error
+
+
+def ourselves() -> Owner:
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return Owner(os.getpid(), socket.gethostname(), started, life_of(os.getpid()))
 
 
 def life_of(pid: int) -> str | None:

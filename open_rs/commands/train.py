@@ -79,22 +79,27 @@ def train(
     """
     settings = [*(overrides or []), *([f"budget.hours={max_hours}"] if max_hours else [])]
     settings += [f"sweep.seeds={seeds}"] if seeds else []
-    if resume is None and recipe_path is not None:
-        from open_rs.recipe import load_recipe
-
-        asked = load_recipe(recipe_path, settings)
-        if asked.sweep.asked:
-            return train_sweep(asked, out, jobs, as_json)
     ranks = None
     if is_one_of_many():
         ranks = join_ranks(context, recipe_path, settings, resume)
         if not ranks.leads:
             return follow_leader(ranks)
+    if resume is None and recipe_path is not None:
+        from open_rs.recipe import load_recipe
+
+        asked = load_recipe(recipe_path, settings)
+        if asked.sweep.asked:
+            if ranks is not None:
+                raise InputError(
+                    "sweep: its runs are processes of their own; start it without torchrun, with "
+                    "--jobs"
+                )
+            return train_sweep(asked, out, jobs, as_json)
     recipe, run = recipe_to_train(context, recipe_path, settings, out, resume)
     if recipe.sources:
         curate_stage(recipe, run)
     if resume is None:
-        say_plan(plan_stage(recipe, run))
+        say_plan(plan_stage(recipe, run, 1 if ranks is None else ranks.count))
     train_stage(recipe, run, accept_changes=accept_changes, ranks=ranks)
     from open_rs.runs import read_metrics
 
@@ -107,7 +112,7 @@ def join_ranks(
 ) -> "Ranks":
     """The ranks of this job, once they have found each other and agree."""
     from open_rs.recipe import load_recipe
-    from open_rs.train.distributed import join
+    from open_rs.train.distributed_join import join
 
     def load() -> "Recipe | None":
         if resume is not None or path is None:

@@ -315,6 +315,15 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def shards_what_is_trained(self) -> Self:
+        if self.train.sharding == "full" and self.model.lora is not None:
+            raise ValueError(
+                'train.sharding = "full": adapters (model.lora) are small and not sharded; set it '
+                'to "none"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def whole_batches(self) -> Self:
         updates = self.train.updates_per_batch
         for key, steps in (

@@ -10,34 +10,30 @@ ranks of a job trust each other.
 
 import os
 import pickle
-import platform
 import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
 from open_rs.errors import GuardStop, InputError
 from open_rs.interrupt import SIGNALS, ask, poll
+from open_rs.lock import Owner
 from open_rs.models import pick_device
-from open_rs.recipe import ModelRecipe, Recipe
-from open_rs.runs import PACKAGES, different_keys, package_version
+from open_rs.recipe import ModelRecipe
 
-JOIN_S = 600.0  # until every rank has come
-COLLECTIVE_TIMEOUT = timedelta(minutes=30)
-WAIT = timedelta(seconds=10)  # for an order, between two looks at the signals
 LOOK_S = 0.2  # between two looks for an order that takes the place of the one in work
-PAUSE_S = 0.005  # between two looks for messages
-LINGER_S = 30.0  # a rank that failed stays as long, so that the leader can say why
+ALIVE_S = 30.0  # between two signs of life of a rank that works
+SILENCE_S = 1800.0  # after which a rank counts as gone
+END_S = 5.0  # for the others to leave before the leader
+PAUSE_S, LONG_PAUSE_S = 0.005, 0.05  # between two looks for messages, at first and later
 
-Message = tuple[str, Any]  # "part" of the work, "done" with the answer, or "failed"
+Message = tuple[str, Any]  # "part" of the work, "done" with the answer, "failed", "signal", "alive"
 
 
 class Left(Exception):
@@ -51,21 +47,32 @@ class RankFailed(RuntimeError):
 class Ranks:
     """All ranks of a job, seen from one of them; `Ranks()` is a process by itself."""
 
-    def __init__(
-        self, rank: int = 0, count: int = 1, store: Any = None, names: Sequence[str] = ()
-    ) -> None:
-        self.rank, self.count, self.store, self.names = rank, count, store, list(names)
+    def __init__(self, rank: int = 0, count: int = 1, store: Any = None) -> None:
+        self.rank, self.count, self.store = rank, count, store
+        self.leader: Owner | None = None  # as the others know it
+        self.hosts = [socket.gethostname()] * count  # of each rank, once they have greeted
         self.local_rank = int(os.environ.get("LOCAL_RANK", "0")) if count > 1 else 0
         self.number = 0  # of the order in work
         self.answers: dict[int, Any] = {}  # to it, by rank
         self.failed: Exception | None = None  # what ended another rank, once that is known
         self._counts: dict[int, int] = {}  # of messages to it, by rank
-        self._look_at = 0.0
+        self._heard: dict[int, float] = {}  # when, by rank
+        self._look_at = self._sign_at = 0.0
         self._signal: int | None = None
 
     @property
     def several(self) -> bool:
         return self.count > 1
+
+    @property
+    def names(self) -> list[str]:
+        """Of each rank, for messages."""
+        return [f"rank {rank} on {host}" for rank, host in enumerate(self.hosts)]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the run's diary says of a start: nothing of a process by itself."""
+        return {"ranks": self.count, "hosts": len(set(self.hosts))} if self.several else {}
 
     @property
     def leads(self) -> bool:
@@ -91,22 +98,35 @@ class Ranks:
             return
         self.number += 1
         self.answers, self._counts = {}, {}
+        self._heard = dict.fromkeys(range(1, self.count), time.monotonic())
         for rank in range(1, self.count):
             self._put(f"order/{self.number}/{rank}", (name, arguments[rank]))
+
+    def end(self) -> None:
+        """The last order; the leader, who may hold the store, goes when all others have gone."""
+        if not self.leads:
+            self.store.set(f"gone/{self.rank}", b"")
+            return
+        self.order("end")
+        until = time.monotonic() + END_S * (self.failed is None)
+        others = [f"gone/{rank}" for rank in range(1, self.count)]
+        while not self.store.check(others) and time.monotonic() < until:
+            time.sleep(PAUSE_S)
 
     def parts(self) -> Iterator[Any]:
         """The parts of the work that have come in by now."""
         for rank in range(1, self.count):
             while rank not in self.answers and (message := self._message(rank)):
                 kind, value = message
-                if kind == "failed":
-                    raise self._failure(rank, value)
-                if kind == "signal":
-                    ask(value)
+                self._heard[rank] = time.monotonic()
+                if kind == "part":
+                    yield value
                 elif kind == "done":
                     self.answers[rank] = value
-                else:
-                    yield value
+                elif kind == "signal":
+                    ask(value)
+                elif kind == "failed":
+                    raise self._failure(rank, value)
 
     def all_parts(self) -> Iterator[Any]:
         """The parts of the work until every rank is done; `answers` are there then."""
@@ -114,6 +134,7 @@ class Ranks:
             yield from self.parts()
             if len(self.answers) == self.count - 1:
                 return
+            self._refuse_silence()
             poll()
             time.sleep(PAUSE_S)
 
@@ -145,6 +166,15 @@ class Ranks:
         message: Message = self._take(key)
         return message
 
+    def _refuse_silence(self) -> None:
+        for rank in range(1, self.count):
+            last = self._heard.get(rank, 0.0)
+            if rank not in self.answers and time.monotonic() - last > SILENCE_S:
+                raise GuardStop(
+                    f"train: {self.names[rank]} has been silent for {SILENCE_S:.0f} s; look what "
+                    "it does, and go on by the same command with --resume RUN"
+                )
+
     def _failure(self, rank: int, told: tuple[bool, str]) -> Exception:
         is_input, text = told
         self.failed = (InputError if is_input else RankFailed)(f"{self.names[rank]}: {text}")
@@ -157,22 +187,34 @@ class Ranks:
         self.number += 1
         self._counts = {}
         key = f"order/{self.number}/{self.rank}"
-        while True:
-            with suppress(dist.DistStoreError):  # nothing yet
-                self.store.wait([key], WAIT)
-                order: tuple[str, tuple[Any, ...]] = self._take(key)
-                return order
+        started = time.monotonic()
+        while not self.store.check([key]):
+            self._end_with_leader()
+            waited = time.monotonic() - started
+            time.sleep(min(PAUSE_S + waited / 100, LONG_PAUSE_S))
+        order: tuple[str, tuple[Any, ...]] = self._take(key)
+        return order
 
     def look(self, now: float) -> None:
         """Raise Left where the leader has gone on to another order; `now` is time.monotonic()."""
         if now < self._look_at:
             return
         self._look_at = now + LOOK_S
+        self._end_with_leader()
         if self._signal is not None:
             self.send("signal", self._signal)
             self._signal = None
+        if now >= self._sign_at:
+            self._sign_at = now + ALIVE_S
+            self.send("alive")
         if self.store.check([f"order/{self.number + 1}/{self.rank}"]):
             raise Left
+
+    def _end_with_leader(self) -> None:
+        """End where the leader ran on this machine and is gone without a word."""
+        leader = self.leader
+        if leader is not None and leader.host == socket.gethostname() and not leader.is_alive:
+            raise SystemExit(1)
 
     def send(self, kind: str, value: Any = None) -> None:
         """A message about the order in work."""
@@ -233,130 +275,3 @@ def is_loss(error: BaseException) -> bool:
 
 def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-# --- coming together ---
-
-
-@contextmanager
-def join(load: Callable[[], Recipe | None], settings: Sequence[str]) -> Iterator[Ranks]:
-    """The ranks of this job, once all have come and are found to be of one mind.
-
-    `load` reads the recipe that this rank was given; None: the leader's counts. `settings` were
-    given on the command line. InputError, on the leader, where a rank has another recipe, other
-    settings, other versions, or no device.
-    """
-    store, rank, count = meet()
-    ranks = Ranks(rank, count, store)
-    if ranks.leads:
-        recipe = load()
-        own = greeting(recipe, settings)
-        ranks.names, device = check_greetings(ranks, own, recipe)
-        store.set("welcome", device)
-    else:
-        store.set(f"greeting/{rank}", pickle.dumps(greeting_of(load, settings)))
-        store.wait(["welcome"], timedelta(days=1))
-        device = store.get("welcome").decode()
-    if device == "cuda":
-        torch.cuda.set_device(ranks.local_rank)
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
-        store=dist.PrefixStore("collectives", store),
-        rank=rank,
-        world_size=count,
-        timeout=COLLECTIVE_TIMEOUT,
-    )
-    try:
-        yield ranks
-    finally:
-        if ranks.leads:
-            with suppress(RuntimeError):  # of a store that went with a rank that was killed
-                ranks.order("end")
-        dist.destroy_process_group()
-
-
-def meet() -> tuple[Any, int, int]:
-    """(store, rank, number of ranks) as the launcher says in the environment."""
-    try:
-        store, rank, count = next(dist.rendezvous("env://", timeout=timedelta(seconds=JOIN_S)))
-    except ValueError as error:
-        raise InputError(
-            f"WORLD_SIZE = {os.environ['WORLD_SIZE']}: the rest of what a launcher sets is missing "
-            f"({first_line(error)}); start by torchrun or accelerate launch"
-        ) from None
-    except dist.DistError as error:
-        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
-        if "EADDRINUSE" in str(error):
-            raise InputError(
-                f"MASTER_PORT: {place} is in use by another process; give another port"
-            ) from None
-        raise InputError(
-            f"{place}: rank 0 does not answer there ({first_line(error)}); check MASTER_ADDR and "
-            "MASTER_PORT, and that it was started"
-        ) from None
-    return dist.PrefixStore("open_rs", store), rank, count
-
-
-def greeting(recipe: Recipe | None, settings: Sequence[str]) -> dict[str, Any]:
-    """What has to be the same on every rank, and where this one is."""
-    return {
-        "recipe": None if recipe is None else recipe.model_dump(mode="json"),
-        "settings": list(settings),
-        "versions": {"python": platform.python_version()}
-        | {name: package_version(name) for name in PACKAGES},
-        "host": socket.gethostname(),
-        "local_rank": int(os.environ.get("LOCAL_RANK", "0")),
-        "devices": torch.cuda.device_count() if torch.cuda.is_available() else 0,
-    }
-
-
-def greeting_of(load: Callable[[], Recipe | None], settings: Sequence[str]) -> dict[str, Any]:
-    """This rank's greeting; what is wrong with its recipe is for the leader to say."""
-    try:
-        return greeting(load(), settings)
-    except InputError as error:
-        return greeting(None, settings) | {"error": str(error)}
-
-
-def check_greetings(
-    ranks: Ranks, own: dict[str, Any], recipe: Recipe | None
-) -> tuple[list[str], str]:
-    """(a name for each rank, the kind of device that all use)."""
-    greetings, names = [own], [f"rank 0 on {own['host']}"]
-    for rank in range(1, ranks.count):
-        key = f"greeting/{rank}"
-        try:
-            ranks.store.wait([key], timedelta(seconds=JOIN_S))
-        except dist.DistStoreError:
-            raise InputError(
-                f"rank {rank} of {ranks.count} did not come within {JOIN_S:.0f} s; look at what it "
-                "printed, and start all again"
-            ) from None
-        greetings.append(pickle.loads(ranks.store.get(key)))
-        names.append(f"rank {rank} on {greetings[-1]['host']}")
-    device = "cuda" if own["devices"] else "cpu"
-    if recipe is not None:
-        device = pick_device(recipe.model).type
-    for name, one in zip(names, greetings, strict=True):
-        refuse_other(name, own, one)
-        if device == "cuda" and one["local_rank"] >= one["devices"]:
-            raise InputError(
-                f"{name}: is number {one['local_rank'] + 1} there, and torch sees "
-                f"{one['devices']} CUDA devices; start as many ranks as there are devices, or set "
-                'model.device = "cpu"'
-            )
-    return names, device
-
-
-def refuse_other(name: str, own: dict[str, Any], other: dict[str, Any]) -> None:
-    """Refuse a rank that is not of one mind with rank 0."""
-    if "error" in other:
-        raise InputError(f"{name}: {other['error']}")
-    for key, cure in (
-        ("versions", "install the same everywhere"),
-        ("settings", "give every rank the same command"),
-        ("recipe", "give every rank the same file"),
-    ):
-        found = sorted(different_keys({key: own[key]}, {key: other[key]}))
-        if found and other[key] is not None:
-            raise InputError(f"{name}: differs from rank 0 in {', '.join(found[:5])}; {cure}")

@@ -21,7 +21,7 @@ BUCKET_BYTES = 64 * 2**20  # of gradients that are summed in one call
 
 T = TypeVar("T")
 Moments = dict[str, dict[str, Tensor]]  # AdamW's state, by parameter name
-Shapes = dict[str, dict[str, tuple[int, ...]]]  # of it
+Shapes = dict[str, dict[str, tuple[tuple[int, ...], torch.dtype]]]  # of it
 
 
 class Replicated:
@@ -126,14 +126,14 @@ class Replicated:
 
 def shapes_of(moments: Moments) -> Shapes:
     return {
-        name: {key: tuple(value.shape) for key, value in state.items()}
+        name: {key: (tuple(value.shape), value.dtype) for key, value in state.items()}
         for name, state in moments.items()
     }
 
 
 def empty_moments(shapes: Shapes) -> Moments:
     return {
-        name: {key: torch.empty(shape) for key, shape in state.items()}
+        name: {key: torch.empty(shape, dtype=dtype) for key, (shape, dtype) in state.items()}
         for name, state in shapes.items()
     }
 

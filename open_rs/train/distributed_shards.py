@@ -87,7 +87,7 @@ class Sharded(Replicated):
     def entries(self, tensor: Tensor, stride: int) -> Tensor:
         found = torch.zeros(-(-tensor.numel() // stride), device=tensor.device)
         assert isinstance(tensor, DTensor)
-        own = tensor.detach().to_local().flatten()  # a contiguous piece: shards are of dimension 0
+        own = tensor.to_local().detach().flatten()  # a contiguous piece: shards are of dimension 0
         start = self._first_row(tensor) * (tensor.numel() // max(tensor.shape[0], 1))
         skip = -start % stride
         picked = own[skip::stride]

@@ -6,6 +6,7 @@ many tokens as the others'. The completions come together on the leader, which s
 groups, advantages and micro-batches of them, as a single process does.
 """
 
+import math
 from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import nn
 
 from open_rs.console import console
 from open_rs.interrupt import on_poll, patient
-from open_rs.recipe import LossRecipe, Recipe
+from open_rs.recipe import LossRecipe, NativeEngineSpec, Recipe
 from open_rs.rollout.build import open_sampler
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.groups import wanted_samples
@@ -26,7 +27,8 @@ from open_rs.train.distributed import Left, Ranks
 from open_rs.train.distributed_layout import Replicated, Shapes, empty_moments
 from open_rs.train.grpo import loss_denominators
 from open_rs.train.learner import load_learner
-from open_rs.train.update import add_reference_logprobs
+from open_rs.train.rehearse import try_out
+from open_rs.train.update import FITS, add_reference_logprobs
 from open_rs.train.update import update as update_share
 
 Key = tuple[str, int]  # problem id, sample
@@ -50,11 +52,11 @@ class Share:
 class AllBut:
     """Every key that is not among these."""
 
-    def __init__(self, keys: Container[Key]) -> None:
+    def __init__(self, keys: Container[object]) -> None:
         self.keys = keys
 
     def __contains__(self, key: object) -> bool:
-        return key not in self.keys  # type: ignore[operator]
+        return key not in self.keys
 
 
 def draw(
@@ -250,12 +252,17 @@ def update(
     with patient():
         ranks.order("update", step)
         metrics = take_step(layout, optimizer, batches, step, autocast)
-        for rank, norm in ranks.wait().items():
-            if norm != metrics["optim/grad_norm"]:
-                raise RuntimeError(
-                    f"{ranks.names[rank]} has a gradient of norm {norm}, rank 0 of "
-                    f"{metrics['optim/grad_norm']}: they train apart"
-                )
+        answers = ranks.wait()
+    norm = metrics["optim/grad_norm"]
+    for rank, (its_norm, _) in answers.items():
+        if its_norm != norm and not (math.isnan(its_norm) and math.isnan(norm)):
+            raise RuntimeError(
+                f"{ranks.names[rank]} has a gradient of norm {its_norm}, rank 0 of {norm}: they "
+                "train apart"
+            )
+    fits = [tokens for _, tokens in answers.values() if tokens]
+    if FITS in metrics or fits:
+        metrics[FITS] = min([*fits, metrics.get(FITS, math.inf)])
     return metrics
 
 
@@ -279,7 +286,7 @@ def follow(ranks: Ranks) -> None:
                 continue
             except Exception as error:
                 ranks.send_failure(error)
-                raise SystemExit(1) from error
+                raise SystemExit(1) from None
             ranks.send("done", answer)
 
 
@@ -294,7 +301,8 @@ class Follower:
         """Load what the leader loads."""
         self.recipe, self.learner = recipe, load_learner(recipe, self.ranks)
         self.layout, self.optimizer = self.learner.layout, self.learner.optimizer
-        self.sampler = self.stack.enter_context(open_sampler(recipe, model=self.layout.whole))
+        if isinstance(recipe.rollout.engine, NativeEngineSpec):  # others are asked by the leader
+            self.sampler = self.stack.enter_context(open_sampler(recipe, model=self.layout.whole))
 
     def sample(self, share: Share) -> None:
         """Send every completion of a share as it is graded."""
@@ -319,12 +327,19 @@ class Follower:
             autocast=self.learner.autocast,
         )
 
-    def update(self, step: Step) -> float:
-        """One update; the gradient's norm, by which ranks that drift apart are found."""
+    def update(self, step: Step) -> tuple[float, float | None]:
+        """One update: the gradient's norm, by which ranks that drift apart are found, and the
+        tokens that memory was found to hold.
+        """
         torch.manual_seed(step.seed + self.ranks.rank)
         autocast = self.learner.autocast
         metrics = take_step(self.layout, self.optimizer, self.batches, step, autocast)
-        return metrics["optim/grad_norm"]
+        return metrics["optim/grad_norm"], metrics.get(FITS)
+
+    def try_out(self, batch: MicroBatch) -> None:
+        """The largest micro-batch, which all ranks try together where layers are gathered."""
+        learner = self.learner
+        try_out(self.layout, self.optimizer, batch, self.recipe, learner.autocast)
 
     def gather(self) -> None:
         """This rank's shards for a checkpoint that the leader writes."""

@@ -51,6 +51,7 @@ from open_rs.train.sentinel import Alarm
 from open_rs.train.settings import outside_band, scheduled_weights
 from open_rs.train.setup import Training, open_training
 from open_rs.train.trackers import open_trackers
+from open_rs.train.update import FITS
 
 Onlooker = Callable[[Mapping[str, Any]], None]  # is told every row of metrics
 
@@ -290,8 +291,8 @@ def learn(
         )
     state.step = step
     training.note_place()
-    if "optim/memory_splits" in metrics:
-        state.micro_batch_tokens = max(batch.tokens for batch in batches)
+    if tokens := metrics.pop(FITS, None):
+        state.micro_batch_tokens = int(tokens)
         log_event(training.run, "out_of_memory", step, tokens=state.micro_batch_tokens)
     state.nonfinite_in_a_row = state.nonfinite_in_a_row + 1 if metrics["optim/skipped"] else 0
     if metrics["optim/skipped"]:

@@ -3,21 +3,28 @@ suffice shows now, and not hours later at the longest batch.
 """
 
 from collections import defaultdict
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from open_rs.console import say
 from open_rs.errors import InputError
+from open_rs.recipe import Recipe
 from open_rs.runs import log_event
 from open_rs.train.batches import MicroBatch, Row, make_batches
+from open_rs.train.distributed_layout import Replicated
 from open_rs.train.logprobs import unwrap
 from open_rs.train.packed import can_pack
 from open_rs.train.settings import largest_cap, uses_kl
-from open_rs.train.setup import Training
-from open_rs.train.update import learn_from, ran_out_of_memory, release_memory
+from open_rs.train.update import OUT_OF_STEP, learn_from, ran_out_of_memory, release_memory
+
+if TYPE_CHECKING:
+    from open_rs.train.setup import Training
 
 
-def rehearse(training: Training) -> None:
+def rehearse(training: "Training") -> None:
     """Forward and backward over the longest prompt with completions at the cap, as many rows as
     `train.micro_batch_tokens` lets in, with the optimizer's moments beside them. No weight moves.
 
@@ -28,6 +35,12 @@ def rehearse(training: Training) -> None:
     if not (training.policy.device.type == "cuda" if wanted is None else wanted):
         return
     cap = largest_cap(training.recipe)
+    if training.layout.is_sharded:  # a rank cannot try by itself
+        batch = largest_batch(training, cap)
+        training.ranks.order("try_out", batch)
+        try_out_own(training, batch)
+        training.ranks.wait()
+        return
     while not fits(training, batch := largest_batch(training, cap)):
         rows = len(batch.rows)
         if rows == 1:
@@ -37,7 +50,7 @@ def rehearse(training: Training) -> None:
         say(f"{rows} rows, {batch.tokens} tokens, do not fit into memory: half of them are tried")
 
 
-def refusal(training: Training, tokens: int, cap: int) -> str:
+def refusal(training: "Training", tokens: int, cap: int) -> str:
     """The sentence for a row that does not fit: which cap would, found by trial."""
     low, high = 0, cap
     while high - low > max(1, cap // 32):
@@ -55,7 +68,7 @@ def refusal(training: Training, tokens: int, cap: int) -> str:
     )
 
 
-def largest_batch(training: Training, cap: int, rows: int | None = None) -> MicroBatch:
+def largest_batch(training: "Training", cap: int, rows: int | None = None) -> MicroBatch:
     """Made up rows of the largest size, as many as the budget holds unless it is said."""
     recipe = training.recipe
     longest = max((prompt.prompt_ids for prompt in training.prompts.values()), key=len)
@@ -71,10 +84,10 @@ def largest_batch(training: Training, cap: int, rows: int | None = None) -> Micr
     )[0]
 
 
-def fits(training: Training, batch: MicroBatch) -> bool:
+def fits(training: "Training", batch: MicroBatch) -> bool:
     """Whether memory suffices for a micro-batch."""
     try:
-        try_out(training, batch)
+        try_out_own(training, batch)
     except RuntimeError as error:
         if not ran_out_of_memory(error):
             raise
@@ -83,26 +96,33 @@ def fits(training: Training, batch: MicroBatch) -> bool:
     return True
 
 
-def try_out(training: Training, batch: MicroBatch) -> None:
+def try_out_own(training: "Training", batch: MicroBatch) -> None:
+    try_out(training.layout, training.optimizer, batch, training.recipe, training.autocast)
+
+
+def try_out(
+    layout: Replicated,
+    optimizer: torch.optim.Optimizer,
+    batch: MicroBatch,
+    recipe: Recipe,
+    autocast: AbstractContextManager[Any],
+) -> None:
     """The memory of one micro-batch, at its peak."""
-    policy, recipe = training.policy, training.recipe
+    policy = layout.policy
     if uses_kl(recipe):
         batch.ref_logprobs = torch.zeros_like(batch.old_logprobs)
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     moments = []
-    if not training.optimizer.state:  # AdamW makes them at its first step
+    if not optimizer.state:  # AdamW makes them at its first step
         moments = [torch.empty_like(parameter) for parameter in [*trained, *trained]]
     policy.train()
+    settings = (recipe.loss, recipe.rollout.temperature, True, autocast)
     try:
-        learn_from(
-            policy,
-            batch,
-            defaultdict(float),
-            recipe.loss,
-            recipe.rollout.temperature,
-            True,
-            training.autocast,
-        )
+        layout.within(partial(learn_from, policy, batch, defaultdict(float), *settings))
+    except RuntimeError as error:
+        if not (layout.is_sharded and ran_out_of_memory(error)):
+            raise
+        raise InputError(OUT_OF_STEP) from error
     finally:
         moments.clear()
-        training.optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)

@@ -93,7 +93,7 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
         take_back(run, 0)
         write_environment(training)
         write_jsonl(run.metrics, [])
-        log_event(run, "start", 0)
+        log_event(run, "start", 0, **training.ranks.facts)
         return
     step, skipped = place_to_resume(run, accept_changes)
     for sentence in skipped:
@@ -111,7 +111,7 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
         write_jsonl(run.metrics, [])  # its score of step 0 will be read again
         say("resuming from the start: the steps are replayed from the rollouts that are there")
     name_damaged_rollouts(run, step)
-    log_event(run, "resume", step, skipped=skipped)
+    log_event(run, "resume", step, skipped=skipped, **training.ranks.facts)
 
 
 def place_to_resume(run: RunFolder, accept_changes: bool) -> tuple[int, list[str]]:

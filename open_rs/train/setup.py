@@ -16,7 +16,7 @@ from open_rs.models import check_context
 from open_rs.overlap import refuse_overlap
 from open_rs.plan.cost import device_name
 from open_rs.problems import Problem, load_problems
-from open_rs.recipe import Recipe, Source
+from open_rs.recipe import NativeEngineSpec, Recipe, Source, VLLMEngineSpec
 from open_rs.rollout.build import open_sampler, training_prompts
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt
@@ -95,13 +95,14 @@ def open_training(
 ) -> Iterator[Training]:
     """Everything loaded, checked and, where the run holds a checkpoint, restored."""
     started = time.monotonic()
+    refuse_with_ranks(recipe, ranks)
     ranks.order("open", recipe)
     learner = load_learner(recipe, ranks)
     policy, layout = learner.layout.policy, learner.layout
     with ExitStack() as stack:
         sampler = stack.enter_context(open_sampler(recipe, model=layout.whole))
-        if ranks.several:
-            ranks.wait()
+        ranks.wait()
+        if ranks.several and isinstance(recipe.rollout.engine, NativeEngineSpec):
             sampler = SharedSampler(sampler, layout)
         rewards = stack.enter_context(
             open_rewards(
@@ -119,7 +120,8 @@ def open_training(
         check_held_out(policy, recipe, sampler, held_out)
         mend_logs(run)  # the budget reads them
         name, size = device_name(policy.device), checkpoint_bytes(policy)
-        budget = Budget(recipe, run, name, size, started)
+        devices = ranks.count if policy.device.type == "cuda" else len(set(ranks.hosts))
+        budget = Budget(recipe, run, name, size, started, devices)
         journal = RolloutJournal(run)
         stack.callback(journal.close)
         tokenizer = sampler.prompter.tokenizer
@@ -163,6 +165,28 @@ def pass_rates(source: Source) -> dict[str, float]:
         )
     rows = read_log(path)
     return {one["problem_id"]: one["correct"] / one["decided"] for one in rows if one["decided"]}
+
+
+def refuse_with_ranks(recipe: Recipe, ranks: Ranks) -> None:
+    """What several ranks cannot do together; how the work falls on them."""
+    if not ranks.several:
+        return
+    if isinstance(recipe.rollout.engine, VLLMEngineSpec):
+        raise InputError(
+            'rollout.engine.type = "vllm": holds the device of one process; with several ranks set '
+            '"native", or "vllm_server" for servers of their own'
+        )
+    if recipe.train.sharding == "full" and recipe.rollout.engine.copies_weights:
+        raise InputError(
+            'train.sharding = "full": whole weights for servers are on no rank; set it to "none", '
+            'or rollout.engine.type = "native"'
+        )
+    completions = recipe.rollout.prompts_per_step * recipe.rollout.group_size
+    if ranks.count > completions:
+        say(
+            f"{ranks.count} ranks and {completions} completions a step: "
+            f"{ranks.count - completions} of them will have none to draw"
+        )
 
 
 def refuse_screen_of_groups(recipe: Recipe, rewards: list[Reward]) -> None:

@@ -21,6 +21,7 @@ from open_rs.train.grpo import k3_kl, policy_loss, truncated_importance
 from open_rs.train.logprobs import completion_logprobs, learn_logprobs
 from open_rs.train.update_size import update_norm, weight_sample
 
+FITS = "micro_batch_tokens"  # that memory was found to hold: for the caller, no metric
 OUT_OF_STEP = (
     "train.micro_batch_tokens: a micro-batch does not fit into the memory of a device, and with "
     'train.sharding = "full" no rank can halve its own; lower it'
@@ -84,6 +85,8 @@ def update(
     metrics = step_optimizer(policy, optimizer, sums.pop("loss", 0.0), max_grad_norm, layout)
     if "splits" in sums:
         metrics["optim/memory_splits"] = float(sums["splits"])
+    if splits:
+        metrics[FITS] = float(max(batch.tokens for batch in batches))
     return metrics | token_means(sums)
 
 

@@ -43,6 +43,7 @@ def test_a_split_step_is_the_step_of_whole_batches(monkeypatch, first, late):
     split = run_update(model, batches, optimizer=two, first=first)
     # 5 rows: 3 + 2, then 2 + 1 + 2, then 1 + 1 + 1 + 2, then ones: four splits
     assert split.pop("optim/memory_splits") == 4.0
+    assert split.pop(update.FITS) == max(batch.tokens for batch in batches)
     assert [batch.rows for batch in batches] == [
         [row] for row in batches_of(make_rows(), 1000)[0].rows
     ]

@@ -1,0 +1,350 @@
+"""Ranks of a job without processes: shares, messages, greetings, and what is refused."""
+
+import os
+import pickle
+import signal
+import socket
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import build_model
+
+from open_rs.errors import GuardStop, InputError
+from open_rs.interrupt import Interrupted, patient, poll, stop_on_signals
+from open_rs.recipe import LossRecipe, recipe_from_dict
+from open_rs.train import distributed, distributed_join, setup
+from open_rs.train.batches import Row
+from open_rs.train.distributed import Left, RankFailed, Ranks, blaming
+from open_rs.train.distributed_join import check_greetings, greeting, meet
+from open_rs.train.distributed_layout import Replicated, buckets
+from open_rs.train.distributed_work import equal_shares, filler, share_batches, share_of
+from open_rs.train.update import update
+
+# --- shares ---
+
+
+@given(st.lists(st.integers(1, 500), max_size=40), st.integers(1, 9))
+def test_rows_are_cut_into_shares_of_as_many_tokens(lengths, count):
+    shares = equal_shares(range(len(lengths)), lengths, count)
+    assert [place for share in shares for place in share] == list(range(len(lengths)))
+    assert len(shares) == count
+    fair = sum(lengths) / count
+    for share in shares:
+        tokens = sum(lengths[place] for place in share)
+        assert abs(tokens - fair) <= max(lengths, default=0)  # half a row at either end
+
+
+def test_shares_by_hand():
+    # 10 tokens for two ranks: the row of 4 has its middle at 5 = half, so it goes to the second
+    assert equal_shares([7, 8, 9], [3, 4, 3], 2) == [[7], [8, 9]]
+    assert equal_shares([7], [3], 3) == [[], [7], []]
+    assert equal_shares([], [], 2) == [[], []]
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_completions_are_shared_out_evenly(number, count):
+    keys = [("p", sample) for sample in range(number)]
+    shares = [share_of(keys, rank, count) for rank in range(count)]
+    assert [key for share in shares for key in share] == keys
+    assert {len(share) for share in shares} <= {number // count, number // count + 1}
+
+
+class Noted(Ranks):
+    """Three ranks of which the orders are kept; nobody else is there."""
+
+    def __init__(self):
+        super().__init__(0, 3)
+        self.given = {}
+
+    def order_each(self, name, arguments):
+        self.given[name] = arguments
+
+    def wait(self):
+        return {}
+
+
+def rows_of(model) -> list[Row]:
+    generator = torch.Generator().manual_seed(4)
+
+    def ids(count: int) -> list[int]:
+        return torch.randint(5, model.config.vocab_size, (count,), generator=generator).tolist()
+
+    prompts = [ids(9), ids(14)]
+    return [
+        Row(prompts[i % 2], ids(length), [-1.0] * length, advantage)
+        for i, (length, advantage) in enumerate(
+            [(5, 1.0), (9, -0.5), (3, 0.0), (7, 2.0), (1, -1.0), (6, 0.3)]
+        )
+    ]
+
+
+@pytest.mark.parametrize("norm", ["sequence", "token", "constant"])
+def test_the_shares_of_a_step_add_up_to_its_gradient(norm):
+    """Three ranks' gradients, one after the other, against that of a process by itself."""
+    model = build_model("llama")
+    settings = {"micro_batch_tokens": 30, "loss_norm": norm, "max_completion_tokens": 9}
+    alone = share_batches(Replicated(model), rows_of(model), kl_coef=0.0, **settings)
+    ranks = Noted()
+    layout = Replicated(model, ranks)
+    own = share_batches(layout, rows_of(model), kl_coef=0.0, **settings)
+    given = [batches for (batches,) in ranks.given["take"]]
+    assert given[0] is own and len(given) == 3
+    learnt = [row for batches in given for batch in batches for row in batch.rows]
+    assert sorted(learnt) == [0, 1, 3, 4, 5]  # the third has no advantage
+
+    def gradient(batches) -> list[torch.Tensor]:
+        model.zero_grad()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        kept: list[torch.Tensor] = []
+        optimizer.register_step_pre_hook(
+            lambda *_: kept.extend(p.grad.clone() for p in model.parameters())
+        )
+        update(
+            model,
+            optimizer,
+            batches,
+            LossRecipe(loss_norm=norm),
+            temperature=1.0,
+            max_grad_norm=1e9,
+            first_of_batch=True,
+            autocast=torch.autocast("cpu", enabled=False),
+        )
+        return kept
+
+    whole = gradient(alone)
+    parts = [gradient(batches) for batches in given]
+    for place, expected in enumerate(whole):
+        summed = sum(part[place] for part in parts)
+        torch.testing.assert_close(summed, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_where_layers_are_gathered_every_rank_has_as_many_micro_batches():
+    model, ranks = build_model("llama"), Noted()
+    layout = Replicated(model, ranks)
+    layout.is_sharded = True
+    settings = {"micro_batch_tokens": 1, "loss_norm": "token", "max_completion_tokens": 9}
+    share_batches(layout, rows_of(model), kl_coef=0.0, **settings)
+    given = [batches for (batches,) in ranks.given["take"]]
+    assert [len(batches) for batches in given] == [2, 2, 2]
+    assert sum(not batch.rows for batches in given for batch in batches) == 1  # of 6, for 5 rows
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_a_filler_counts_for_nothing(level):
+    model = build_model("llama")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    before = [parameter.clone() for parameter in model.parameters()]
+    metrics = update(
+        model,
+        optimizer,
+        [filler()],
+        LossRecipe(kl_coef=0.5, ratio_level=level),
+        temperature=1.0,
+        max_grad_norm=1.0,
+        first_of_batch=True,
+        autocast=torch.autocast("cpu", enabled=False),
+    )
+    assert metrics["optim/grad_norm"] == 0.0 and metrics["policy/loss"] == 0.0
+    assert "policy/entropy" not in metrics
+    assert all(map(torch.equal, before, model.parameters()))
+
+
+def test_gradients_are_summed_in_buckets(monkeypatch):
+    monkeypatch.setattr("open_rs.train.distributed_layout.BUCKET_BYTES", 40)
+    sizes = [4, 5, 20, 1, 1]  # of 4 bytes each: 36 fit together, the third is alone
+    found = buckets([torch.zeros(size) for size in sizes])
+    assert [[len(one) for one in bucket] for bucket in found] == [[4, 5], [20], [1, 1]]
+    mixed = [torch.zeros(1), torch.zeros(1, dtype=torch.bfloat16)]
+    assert [len(bucket) for bucket in buckets(mixed)] == [1, 1]
+
+
+# --- messages ---
+
+
+@pytest.fixture
+def pair() -> tuple[Ranks, Ranks]:
+    """A leader and another rank with one store."""
+    store = dist.HashStore()
+    leader, other = (Ranks(rank, 2, store) for rank in range(2))
+    leader.hosts = ["here", "there"]
+    return leader, other
+
+
+def test_an_order_is_carried_out_and_answered(pair):
+    leader, other = pair
+    leader.order_each("sample", [(), ("a share",)])
+    assert other.next_order() == ("sample", ("a share",))
+    other.send("part", 1)
+    assert list(leader.parts()) == [1]
+    other.send("part", 2)
+    other.send("done", "all")
+    assert list(leader.all_parts()) == [2]
+    assert leader.answers == {1: "all"}
+    leader.order("end")
+    assert other.next_order() == ("end", ())
+
+
+def test_what_another_rank_raised_is_told_under_its_name(pair):
+    leader, other = pair
+    leader.order("open")
+    other.next_order()
+    other.send_failure(InputError("model.path x: no such folder"))
+    with pytest.raises(InputError, match=r"^rank 1 on there: model\.path x: no such folder$"):
+        leader.wait()
+    with pytest.raises(InputError, match="rank 1"), blaming(leader):
+        raise RuntimeError("what followed from it")
+
+
+def test_a_bug_of_another_rank_keeps_its_traceback(pair):
+    leader, other = pair
+    leader.order("update")
+    other.next_order()
+    try:
+        raise ValueError("boom")
+    except ValueError as error:
+        other.send_failure(error)
+    # this rank notices by a collective that broke, and looks for the reason
+    with pytest.raises(RankFailed, match=r"(?s)rank 1 on there: Traceback.*boom"), blaming(leader):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+
+
+def test_a_rank_that_is_gone_stops_the_run_resumably(pair):
+    leader, _ = pair
+    leader.order("update")
+    with (
+        pytest.raises(GuardStop, match=r"another rank is gone \(.*closed by peer"),
+        blaming(leader),
+    ):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+    other_error = ZeroDivisionError("of this rank")
+    assert Ranks(0, 2, dist.HashStore()).cause_of(other_error) is None
+    assert Ranks().cause_of(other_error) is None
+
+
+def test_a_silent_rank_is_named(pair, monkeypatch):
+    leader, _ = pair
+    monkeypatch.setattr(distributed, "SILENCE_S", 0.05)
+    leader.order("sample")
+    with pytest.raises(GuardStop, match="rank 1 on there has been silent"):
+        leader.wait()
+
+
+def test_an_order_that_counts_no_more_is_left(pair):
+    leader, other = pair
+    leader.order("sample")
+    other.next_order()
+    other.look(time.monotonic())
+    leader.order("gather")
+    with pytest.raises(Left):
+        other.look(time.monotonic() + 1)
+    assert other.next_order() == ("gather", ())
+
+
+def test_a_signal_to_another_rank_stops_the_leader(pair):
+    leader, other = pair
+    leader.order("sample")
+    other.next_order()
+    with other.passing_signals_on():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL  # a second one ends it
+    other.look(time.monotonic())
+    with stop_on_signals(), pytest.raises(Interrupted, match="SIGUSR1"):
+        leader.wait()
+
+
+def test_between_meeting_points_a_stop_waits():
+    with stop_on_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        with patient():
+            poll()
+        with pytest.raises(Interrupted):
+            poll()
+
+
+# --- greetings ---
+
+
+def greeted(change: dict) -> str:
+    """What the leader says of a rank whose greeting differs by `change`."""
+    ranks, own = Ranks(0, 2, dist.HashStore()), recipe_from_dict({})
+    ranks.store.set("greeting/1", pickle.dumps(greeting(own, []) | {"host": "there"} | change))
+    with pytest.raises(InputError) as refused:
+        check_greetings(ranks, greeting(own, []), own)
+    return str(refused.value)
+
+
+def test_ranks_that_differ_are_named_with_the_cure():
+    assert greeted({"error": "recipe.toml: no such file"}) == (
+        "rank 1 on there: recipe.toml: no such file"
+    )
+    other = recipe_from_dict({"train": {"beta1": 0.8}}).model_dump(mode="json")
+    assert greeted({"recipe": other}) == (
+        "rank 1 on there: differs from rank 0 in recipe.train.beta1; give every rank the same file"
+    )
+    versions = greeting(None, [])["versions"] | {"torch": "1.0"}
+    assert "in versions.torch; install the same everywhere" in greeted({"versions": versions})
+    assert "in settings; give every rank the same command" in greeted({"settings": ["x"]})
+
+
+def test_more_ranks_than_devices_are_refused(monkeypatch):
+    monkeypatch.setattr(distributed_join, "pick_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    said = greeted({"local_rank": 1, "devices": 1})
+    assert said.startswith("rank 1 on there: is number 2 there, and torch sees 1 CUDA devices")
+    assert 'model.device = "cpu"' in said
+
+
+def test_a_rank_that_does_not_come_is_named(monkeypatch):
+    monkeypatch.setattr(distributed_join, "JOIN_S", 0.05)
+    ranks = Ranks(0, 2, dist.HashStore())
+    with pytest.raises(InputError, match="rank 1 of 2 did not come within 0 s"):
+        check_greetings(ranks, greeting(None, []), None)
+
+
+def launched(monkeypatch, **environment: str) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_an_incomplete_launch_is_refused(monkeypatch):
+    launched(monkeypatch, RANK="0", WORLD_SIZE="2")
+    with pytest.raises(InputError, match=r"MASTER_ADDR.*start by torchrun or accelerate launch"):
+        meet()
+
+
+def test_a_port_that_is_taken_is_named(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        launched(monkeypatch, RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        with pytest.raises(InputError, match=f"127.0.0.1:{port} is in use by another process"):
+            meet()
+
+
+# --- what ranks cannot do ---
+
+
+def test_adapters_are_not_sharded():
+    with pytest.raises(InputError, match=r"adapters \(model.lora\) are small and not sharded"):
+        recipe_from_dict({"model": {"lora": {"rank": 4}}, "train": {"sharding": "full"}})
+
+
+def test_engines_with_a_device_of_their_own(monkeypatch):
+    two = Ranks(0, 2, dist.HashStore())
+    inside = recipe_from_dict({"rollout": {"engine": {"type": "vllm"}}})
+    with pytest.raises(InputError, match='"vllm_server" for servers of their own'):
+        setup.refuse_with_ranks(inside, two)
+    setup.refuse_with_ranks(inside, Ranks())
+    engine = {"type": "vllm_server", "urls": ["http://127.0.0.1:1"]}
+    served = {"rollout": {"engine": engine}}
+    setup.refuse_with_ranks(recipe_from_dict(served), two)
+    with pytest.raises(InputError, match="whole weights for servers are on no rank"):
+        setup.refuse_with_ranks(recipe_from_dict(served | {"train": {"sharding": "full"}}), two)
