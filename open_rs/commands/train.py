@@ -38,6 +38,8 @@ def quickstart(
     """The whole pipeline on the model that ships with the package: minutes on two CPU cores."""
     from open_rs.recipe import load_recipe, shipped_recipe
 
+    if is_one_of_many():
+        raise InputError("quickstart is for one process; start open-rs train by torchrun")
     recipe = load_recipe(shipped_recipe("quickstart"), overrides or [])
     run = open_folder(context, recipe, out)
     run_stages(recipe, run)
