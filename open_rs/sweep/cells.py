@@ -10,7 +10,14 @@ from typing import Any
 
 from open_rs.errors import InputError
 from open_rs.recipe import Arm, Recipe, override, recipe_from_dict
-from open_rs.runs import RunFolder, different_keys, make_folder, read_json, write_json
+from open_rs.runs import (
+    RunFolder,
+    different_keys,
+    make_folder,
+    read_json,
+    read_metrics,
+    write_json,
+)
 
 RECIPE = "sweep_recipe.json"  # a folder with recipe.json would be a run
 
@@ -100,3 +107,17 @@ def shared(sweeps: Iterable[Iterable[Cell]]) -> list[list[Cell]]:
 def same_run(cell: Cell) -> str:
     """What two cells have in common that come to the same weights."""
     return cell.recipe.model_copy(update={"name": "run"}).model_dump_json()
+
+
+def is_finished(cell: Cell) -> bool:
+    """Trained to the last step, scored there where there is a validation set, and compared where
+    there is a test set as well.
+    """
+    recipe, run = cell.recipe, cell.run
+    last, validation = recipe.train.num_steps, recipe.data.validation
+    if recipe.data.test is not None and validation is not None:
+        return run.evaluation("comparison.json").exists()
+    rows = read_metrics(run) if run.metrics.exists() else []
+    ended = [row for row in rows if row["step"] == last]
+    scored = validation is None or any("validation/pass@1" in row for row in ended)
+    return bool(ended) and scored and run.checkpoint(last).exists()

@@ -20,8 +20,8 @@ from open_rs.errors import GuardStop, InputError
 from open_rs.lock import lock_folder
 from open_rs.machine import cpus
 from open_rs.recipe import Recipe
-from open_rs.runs import read_metrics, write_json
-from open_rs.sweep.cells import Cell, open_sweep, shared
+from open_rs.runs import write_json
+from open_rs.sweep.cells import Cell, is_finished, open_sweep, shared
 from open_rs.sweep.summary import summarise
 
 SUMMARY = "sweep.json"
@@ -64,17 +64,6 @@ def run_sweeps(
             f"({reason}); mend the cause and give the same command again"
         )
     return summaries
-
-
-def is_finished(cell: Cell) -> bool:
-    """Trained to the last step and, where there is a test set, compared on it."""
-    recipe, run = cell.recipe, cell.run
-    if recipe.data.test is not None and recipe.data.validation is not None:
-        return run.evaluation("comparison.json").exists()
-    if not run.metrics.exists():
-        return False
-    last = max((row["step"] for row in read_metrics(run)), default=0)
-    return last >= recipe.train.num_steps and run.checkpoint(recipe.train.num_steps).exists()
 
 
 def visible_devices() -> list[str]:

@@ -15,7 +15,7 @@ from open_rs.evaluate.compare import verdict_of
 from open_rs.evaluate.family import METHOD, holm
 from open_rs.recipe import Recipe
 from open_rs.runs import RunFolder, read_json, read_log, read_metrics
-from open_rs.sweep.cells import Cell, arms_of
+from open_rs.sweep.cells import Cell, arms_of, is_finished
 
 Row = dict[str, Any]
 NO_SPREAD = (
@@ -51,16 +51,12 @@ def summarise(recipe: Recipe, cells: Sequence[Cell]) -> Row:
 def run_row(cell: Cell) -> Row | None:
     """What one run came to; None where it is not finished."""
     run = cell.run
-    if not run.metrics.exists():
+    comparison = run.evaluation("comparison.json")
+    if not is_finished(cell) or (cell.recipe.data.test is not None and not comparison.exists()):
         return None
     metrics = read_metrics(run)
     steps = [row for row in metrics if row["step"] > 0]
-    if not steps or steps[-1]["step"] < cell.recipe.train.num_steps:
-        return None
     scored = [row for row in metrics if "validation/pass@1" in row]
-    comparison = run.evaluation("comparison.json")
-    if cell.recipe.data.test is not None and not comparison.exists():
-        return None
     test = test_scores(run) if comparison.exists() else {}
     ledger = read_log(run.ledger)
     usd = [row["usd"] for row in ledger if row.get("usd") is not None]

@@ -9,9 +9,15 @@ from open_rs.errors import GuardStop, InputError
 from open_rs.recipe import Recipe, recipe_from_dict
 from open_rs.runs import read_json
 from open_rs.sweep import run as sweep_run
-from open_rs.sweep.cells import Cell, arms_of, cells_of, open_sweep, shared
+from open_rs.sweep.cells import Cell, arms_of, cells_of, is_finished, open_sweep, shared
 from open_rs.sweep.run import places, run_sweep, run_sweeps
-from open_rs.sweep.summary import NO_SPREAD, difference, mean_over_seeds, summary_text
+from open_rs.sweep.summary import (
+    NO_SPREAD,
+    difference,
+    mean_over_seeds,
+    run_row,
+    summary_text,
+)
 
 SMALL = {
     "name": "sw",
@@ -175,3 +181,17 @@ def test_several_sweeps_go_seed_by_seed_and_each_is_summarised(
     assert made == ["one/all/seed-5", "other/kl/seed-5", "one/all/seed-6", "other/kl/seed-6"]
     assert [found[tmp_path / name]["missing"] for name in ("one", "other")] == [2, 4]
     assert read_json(tmp_path / "other" / "sweep.json")["missing"] == 4
+
+
+def test_a_run_that_was_ended_before_its_last_score_is_not_finished(tmp_path: Path) -> None:
+    settings = {**SMALL, "data": {"validation": SMALL["data"]["validation"]}}
+    (cell,) = cells_of(recipe_from_dict(settings), tmp_path)
+    cell.run.checkpoint(1).mkdir(parents=True)
+    rows = ['{"step": 0, "validation/pass@1": 0.5}', '{"step": 1, "reward/mean": 0.5}']
+    cell.run.metrics.write_text("\n".join(rows) + "\n")
+    assert not is_finished(cell) and run_row(cell) is None
+    rows.append('{"step": 1, "validation/pass@1": 0.75}')
+    cell.run.metrics.write_text("\n".join(rows) + "\n")
+    assert is_finished(cell)
+    row_made = run_row(cell)
+    assert row_made is not None and row_made["last_validation"] == 0.75
