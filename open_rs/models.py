@@ -209,11 +209,12 @@ def generation_facts(recipe: ModelRecipe) -> tuple[int | list[int] | None, int, 
     """(the tokens that end a completion, how many the vocabulary has, whether the LM head is tied
     to the embeddings), from the model's files without its weights.
     """
-    settings = {"revision": recipe.revision, "trust_remote_code": recipe.trust_remote_code}
-    path = model_path(recipe.path)
-    config = AutoConfig.from_pretrained(path, **settings).get_text_config(decoder=True)
+    path, revision = model_path(recipe.path), recipe.revision or "main"
+    config = AutoConfig.from_pretrained(
+        path, revision=revision, trust_remote_code=recipe.trust_remote_code
+    ).get_text_config(decoder=True)
     try:
-        named = GenerationConfig.from_pretrained(path, revision=recipe.revision).eos_token_id
+        named = GenerationConfig.from_pretrained(path, revision=revision).eos_token_id
     except OSError:  # it has none
         named = None
     ending = config.eos_token_id if named is None else named

@@ -23,7 +23,8 @@ def evaluate(
         int | None, typer.Option("--num-samples", min=1, help="completions per problem (k)")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option("--engine", help="native, vllm, or openai for an endpoint")
+        str | None,
+        typer.Option("--engine", help="native, vllm, vllm_server, or openai for an endpoint"),
     ] = None,
     search: Annotated[
         str | None,

@@ -1,11 +1,12 @@
 """A server of the vLLM that is installed, with the tiny model, on the loopback."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from loopback import wait_until_healthy
@@ -26,6 +27,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def kill(process: "subprocess.Popen[bytes]") -> None:
+    """At once, with the workers that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 @contextmanager
 def serve_vllm(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     """What `vllm serve` runs: that command needs the metadata of a package named vllm, which the
@@ -38,11 +46,14 @@ def serve_vllm(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     log = folder / "vllm.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            words, stdout=output, stderr=subprocess.STDOUT, env=environment | settings
+            words,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment | settings,
+            start_new_session=True,
         )
         try:
             wait_until_healthy(f"http://127.0.0.1:{port}/health", process, log, START_S)
             yield process
         finally:
-            process.terminate()
-            process.wait()
+            kill(process)

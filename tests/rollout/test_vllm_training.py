@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from real_vllm import free_port, serve_vllm
+from real_vllm import free_port, kill, serve_vllm
 
 from open_rs.errors import GuardStop
 from open_rs.models import load_model, load_tokenizer
@@ -170,7 +170,7 @@ def test_three_steps_by_a_server_that_is_killed_on_the_way(tmp_path, monkeypatch
         def killing(self, *asked):
             drawn.append(asked)
             if len(drawn) == 50:  # in the second step
-                process.kill()
+                kill(process)
             return real(self, *asked)
 
         monkeypatch.setattr(VLLMServer, "draw", killing)

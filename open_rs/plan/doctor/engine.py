@@ -153,6 +153,11 @@ def vllm(subject: Subject) -> Verdict:
         return fail("vLLM is not installed", 'pip install "open-rs[vllm]"')
     import torch
 
+    from open_rs.rollout.vllm_rules import SUPPORTED
+
+    if have not in SUPPORTED:
+        return fail(f"vLLM {have} is not supported", f"install one of {SUPPORTED}")
+
     if spec.tensor_parallel_size > 1 and spec.tensor_parallel_size > torch.cuda.device_count():
         return fail(
             f"rollout.engine.tensor_parallel_size = {spec.tensor_parallel_size}, and there are "
