@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?= ../shared/data
 
-.PHONY: help quickstart test test-slow test-gpu test-vllm check vllm-env smollm2 perf perf-env seeds golden tiny clean
+.PHONY: help quickstart test test-slow test-gpu test-vllm check vllm-env smollm2 perf perf-env seeds insights golden tiny clean
 
 help:
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 14
@@ -73,6 +73,10 @@ perf-env: .venv-perf/installed  ## an environment with TRL, which perf/step.py m
 
 seeds: .venv/installed  ## the quickstart over ten seeds: the table of docs/results.md
 	$(BIN)/python tools/quickstart_seeds.py
+
+insights: .venv/installed  ## the experiments of recipes/insights, and docs/insights.md from them
+	$(BIN)/python perf/insights.py run
+	$(BIN)/python perf/insights.py page
 
 golden:  ## record TRL's losses anew; needs an environment with trl==1.16.0
 	python tools/record_trl_golden.py
