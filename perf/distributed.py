@@ -9,7 +9,8 @@ that cuts its micro-batches elsewhere: what the order of sums alone does.
 
 A difference of metrics is relative, |a - b| / |b|, and the largest of all steps and metrics; losses
 at a ratio of 1 and the KL between sampler and trainer are rounding themselves, so theirs is
-absolute and stated apart. That of weights and moments is ||a - b|| / ||b||.
+absolute and stated apart. That of weights and moments is ||a - b|| / ||b||. What --out holds
+already is not trained again.
 """
 
 import argparse
@@ -17,7 +18,6 @@ import gzip
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,7 +29,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from open_rs.runs import RunFolder, read_metrics
+from open_rs.runs import RunFolder, read_log, read_metrics
 from open_rs.train.checkpoint import checkpoint_steps, remove_checkpoint
 from open_rs.train.resume import take_back
 
@@ -54,6 +54,7 @@ validation_samples = 4
 """
 ROUNDING = ("policy/loss", "policy/engine_kl")  # all rounding, where a batch serves one update
 TIMES = ("time/", "cost/")
+CLOSE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Difference:
 
     rollouts: int | None  # the first step with another token, None without one
     metric: tuple[float, str, int]  # the largest relative one, of which metric, at which step
+    above: tuple[int, int]  # how many metrics of steps are more than CLOSE apart, of how many
     rounding: float  # the largest absolute one of `ROUNDING`
     weights: float
     moments: float
@@ -70,8 +72,12 @@ class Difference:
     def row(self) -> str:
         value, name, step = self.metric
         where = "all equal" if self.rollouts is None else f"differ from step {self.rollouts} on"
-        metric = f"{value:.0e} ({name}, step {step})" if value else "0"
-        return f"{where} | {metric} | {self.rounding:.0e} | {self.weights:.0e} | {self.moments:.0e}"
+        metric = f"{value:.1e} ({name}, step {step})" if value else "0"
+        cells = [where, metric, "{} of {}".format(*self.above)]
+        cells += [
+            f"{one:.1e}" if one else "0" for one in (self.rounding, self.weights, self.moments)
+        ]
+        return " | ".join(cells)
 
 
 def compare(run: RunFolder, expected: RunFolder) -> Difference:
@@ -80,7 +86,7 @@ def compare(run: RunFolder, expected: RunFolder) -> Difference:
     others = {row["step"]: row for row in read_metrics(expected)}
     if rows.keys() != others.keys():
         raise ValueError(f"{run.path} and {expected.path} do not hold the same steps")
-    largest, rounding = (0.0, "", 0), 0.0
+    largest, rounding, above, count = (0.0, "", 0), 0.0, 0, 0
     for step, row in rows.items():
         if row.keys() != others[step].keys():
             raise ValueError(f"step {step} does not hold the same metrics")
@@ -88,15 +94,18 @@ def compare(run: RunFolder, expected: RunFolder) -> Difference:
             apart = abs(value - others[step][name])
             if name in ROUNDING:
                 rounding = max(rounding, apart)
-            elif apart and not name.startswith(TIMES):
-                largest = max(largest, (apart / abs(others[step][name] or 1.0), name, step))
+            elif not name.startswith(TIMES):
+                relative = apart / abs(others[step][name] or 1.0)
+                largest = max(largest, (relative, name, step))
+                above, count = above + (relative > CLOSE), count + 1
     steps = [step for step in sorted(rows) if step and tokens(run, step) != tokens(expected, step)]
     last = max(rows)
     weights, moments = (
         distance(*(load_file(one.checkpoint(last) / name) for one in (run, expected)))
         for name in ("model.safetensors", "trainer/optimizer.safetensors")
     )
-    return Difference(min(steps, default=None), largest, rounding, weights, moments)
+    first = min(steps, default=None)
+    return Difference(first, largest, (above, count), rounding, weights, moments)
 
 
 def tokens(run: RunFolder, step: int) -> list[list[int]]:
@@ -141,18 +150,24 @@ def train(ranks: int, arguments: list[str]) -> None:
         sys.exit(done.stdout + done.stderr)
 
 
+def events(path: Path) -> list[str]:
+    return [row["event"] for row in read_log(RunFolder(path).events)]
+
+
 def trained(ranks: int, recipe: Path, path: Path, *settings: str) -> RunFolder:
-    train(ranks, [str(recipe), "--out", str(path), *settings])
+    if events(path)[-1:] != ["finish"]:
+        shutil.rmtree(path, ignore_errors=True)
+        train(ranks, [str(recipe), "--out", str(path), *settings])
     return RunFolder(path)
 
 
-def gone_on(ranks: int, run: RunFolder, *settings: str) -> RunFolder:
-    train(ranks, ["--resume", str(run.path), *settings])
-    return run
-
-
-def seconds(run: RunFolder) -> float:
-    return statistics.median(row["time/step_s"] for row in read_metrics(run) if row["step"])
+def gone_on(ranks: int, run: RunFolder, step: int, path: Path, *settings: str) -> RunFolder:
+    """A copy of a run, taken back to a step and trained to its end again."""
+    if events(path)[-1:] != ["finish"] or "resume" not in events(path):
+        shutil.rmtree(path, ignore_errors=True)
+        taken_back(run, step, path)
+        train(ranks, ["--resume", str(path), *settings])
+    return RunFolder(path)
 
 
 def measure(folder: Path, steps: int, ranks: int) -> dict[str, tuple[RunFolder, RunFolder]]:
@@ -166,7 +181,7 @@ def measure(folder: Path, steps: int, ranks: int) -> dict[str, tuple[RunFolder, 
 
     def again(run: RunFolder, on: int, *settings: str) -> tuple[RunFolder, RunFolder]:
         path = folder / f"{run.path.name}_on_{on}_{len(settings)}"
-        return gone_on(on, taken_back(run, half, path), *settings), run
+        return gone_on(on, run, half, path, *settings), run
 
     many, middle = f"{ranks} ranks", f"gone on from step {half}"
     return {
@@ -194,10 +209,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.out or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        print("| run | completions | metrics | loss, engine KL | weights | moments | s a step |")
-        print("|---|---|---|---|---|---|---|")
+        print(
+            "| run | completions | metrics | above 1e-6 | loss, engine KL | weights | moments |\n"
+            "|---|---|---|---|---|---|---|"
+        )
         for name, (run, expected) in measure(folder, given.steps, given.ranks).items():
-            print(f"| {name} | {compare(run, expected).row} | {seconds(run):.2f} |", flush=True)
+            print(f"| {name} | {compare(run, expected).row} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Sharded(Replicated):
         become groups that are gathered one by one.
         """
         super().__init__(policy, ranks)
-        self.whole = deepcopy(policy).requires_grad_(False)
+        self.whole = hollow_copy(policy)
         mesh = init_device_mesh(policy.device.type, (ranks.count,))
         layers = set(getattr(policy, "_no_split_modules", None) or ())
         for module in policy.modules():
@@ -47,7 +47,6 @@ class Sharded(Replicated):
                 module.set_force_sum_reduction_for_comms(True)  # which gloo has, too
         type(policy).within = lambda _, work: work()
         register_fsdp_forward_method(policy, "within")
-        self._release()
 
     @contextmanager
     def held(self) -> Iterator[Any]:
@@ -120,3 +119,13 @@ class Sharded(Replicated):
         assert isinstance(parameter, DTensor)
         value = value.to(parameter.device)
         return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+
+
+def hollow_copy(policy: nn.Module) -> Any:
+    """A copy whose parameters have shapes, and no memory yet."""
+    parameters = {}
+    for parameter in policy.parameters():
+        empty = torch.empty_like(parameter)
+        empty.untyped_storage().resize_(0)
+        parameters[id(parameter)] = nn.Parameter(empty, requires_grad=False)
+    return deepcopy(policy, parameters)

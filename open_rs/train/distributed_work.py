@@ -33,6 +33,8 @@ from open_rs.train.update import update as update_share
 
 Key = tuple[str, int]  # problem id, sample
 
+APART = 1e-5  # relative; the same gradient has norms nearer than this, on whatever devices
+
 
 # --- completions ---
 
@@ -255,7 +257,7 @@ def update(
         answers = ranks.wait()
     norm = metrics["optim/grad_norm"]
     for rank, (its_norm, _) in answers.items():
-        if its_norm != norm and not (math.isnan(its_norm) and math.isnan(norm)):
+        if math.isfinite(norm + its_norm) and not math.isclose(norm, its_norm, rel_tol=APART):
             raise RuntimeError(
                 f"{ranks.names[rank]} has a gradient of norm {its_norm}, rank 0 of {norm}: they "
                 "train apart"
