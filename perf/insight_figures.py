@@ -1,6 +1,7 @@
 """The figures of docs/insights.md: scores over steps, and what else an experiment is about.
 
-A line is the mean over seeds, the band its 95 % interval (t). The same bytes each time.
+A line is the mean over seeds, a thin one a seed, the band the 95 % interval of the mean (t), which
+may leave the frame where the seeds are few. The same bytes each time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from insight_claims import CONFIDENCE, Arms, Experiment, Run, series
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from open_rs.report.paper.draw import our_settings
 from open_rs.sweep.summary import mean_over_seeds
@@ -31,16 +33,29 @@ def draw(path: Path, experiment: Experiment, arms: Arms) -> None:
             if key == "chosen":
                 draw_choice(axes, list(next(iter(arms.values())).values()))
                 continue
-            for number, (arm, runs) in enumerate(arms.items()):
-                if runs:
-                    draw_arm(axes, number, arm, list(runs.values()), key)
+            draw_arms(axes, arms, key)
             axes.set_xlabel("step")
         figure.axes[0].legend(loc="best", fontsize=8)
         FigureCanvasAgg(figure).print_png(path, metadata={"Software": None})
 
 
-def draw_arm(axes: Axes, number: int, arm: str, runs: Sequence[Run], key: str) -> None:
-    """Mean over seeds by step, with its interval where there are two seeds or more."""
+def draw_arms(axes: Axes, arms: Arms, key: str) -> None:
+    """Every arm's seeds and mean by step; then the intervals, in the frame that these have set."""
+    drawn = [
+        (number, *draw_lines(axes, number, arm, list(runs.values()), key))
+        for number, (arm, runs) in enumerate(arms.items())
+    ]
+    axes.autoscale(False)
+    for number, steps, rows in drawn:
+        if rows[0]["low"] is not None:
+            ends = [[row[end] for row in rows] for end in ("low", "high")]
+            axes.fill_between(steps, *ends, color=COLOURS[number], alpha=0.12, linewidth=0)
+
+
+def draw_lines(
+    axes: Axes, number: int, arm: str, runs: Sequence[Run], key: str
+) -> tuple[NDArray[Any], list[dict[str, Any]]]:
+    """The steps, and the mean over seeds with its interval at each."""
     values = np.array([series(run, key) for run in runs])  # [seeds, scored steps or steps]
     steps = np.array(runs[0]["steps"])
     scored = values.shape[1] == len(steps)
@@ -48,20 +63,19 @@ def draw_arm(axes: Axes, number: int, arm: str, runs: Sequence[Run], key: str) -
         values = np.apply_along_axis(smoothed, 1, values)
         steps = np.arange(SMOOTH, SMOOTH + values.shape[1])
     rows = [mean_over_seeds(column, CONFIDENCE) for column in values.T]
-    colour = COLOURS[number % len(COLOURS)]
+    colour = COLOURS[number]
+    axes.plot(steps, values.T, color=colour, linewidth=0.6, alpha=0.4)
     axes.plot(
         steps,
         [row["mean"] for row in rows],
         color=colour,
-        marker=MARKERS[number % len(MARKERS)],
+        marker=MARKERS[number],
         markersize=4,
         markevery=1 if scored else 6,
-        linewidth=1.5,
+        linewidth=1.6,
         label=arm,
     )
-    if len(runs) > 1:
-        ends = [[row[end] for row in rows] for end in ("low", "high")]
-        axes.fill_between(steps, *ends, color=colour, alpha=0.13, linewidth=0)
+    return steps, rows
 
 
 def smoothed(values: Any) -> Any:
@@ -93,4 +107,5 @@ def draw_choice(axes: Axes, runs: Sequence[Run]) -> None:
         )
     axes.set_xticks(numbers)
     axes.set_xlabel("m")
-    axes.legend(loc="best", fontsize=8)
+    axes.margins(y=0.35)
+    axes.legend(loc="upper left", fontsize=8)

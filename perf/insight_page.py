@@ -63,8 +63,8 @@ METHOD = (
     "Seeds change the rollouts and the order of problems; the held-out problems and the noise of "
     "their samples are the same in all runs, and arms are compared seed by seed. The score is that "
     "of the last step: nothing is chosen. Intervals are of 95 % (t over seeds); p is Holm's over "
-    "the claims of an experiment. All of it is about this model, these problems and these "
-    "settings, none of which was tuned."
+    "the claims of an experiment. Caps, rate and steps were set after single runs of seed 0. "
+    "All of it is about this model, these problems and these settings."
 )
 SENTENCES = {
     HOLDS: "**{says}**: holds here, {number}.",

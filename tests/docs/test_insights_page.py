@@ -193,7 +193,7 @@ def test_the_winners_curse_of_equal_checkpoints_is_that_of_the_formula(
     insights: SimpleNamespace,
 ) -> None:
     rng = np.random.default_rng(0)
-    graded = [(rng.random((3000, 40)) < 0.5).astype(float) for _ in range(4)]
+    graded = [(rng.random((3000, 1)) < 0.5).astype(float) for _ in range(4)]
     insights.runs.DRAWS = 3000
     found = insights.runs.chosen_scores(graded, rng)
     for one in found:
