@@ -45,6 +45,7 @@ def draw_arms(axes: Axes, arms: Arms, key: str) -> None:
         (number, *draw_lines(axes, number, arm, list(runs.values()), key))
         for number, (arm, runs) in enumerate(arms.items())
     ]
+    axes.autoscale_view()  # limits are found late otherwise
     axes.autoscale(False)
     for number, steps, rows in drawn:
         if rows[0]["low"] is not None:

@@ -249,3 +249,25 @@ def test_the_sweep_of_the_page_is_one() -> None:
     assert f"\n{NO_SPREAD}\n" in page
     for path in re.findall(r"open-rs train (recipes/\S+)", page):
         load_recipe(ROOT / path)
+
+
+def test_a_figure_holds_every_seed_and_is_the_same_each_time(
+    insights: SimpleNamespace, tmp_path: Path
+) -> None:
+    sys.modules.pop("insight_figures", None)
+    figures = __import__("insight_figures")
+    runs = {
+        seed: {"steps": [0, 40], "score": [0.4, end], "length": [30.0 + seed] * 40}
+        for seed, end in enumerate((0.5, 0.9))
+    }
+    canvas = figures.Figure()
+    axes = canvas.subplots()
+    figures.draw_arms(axes, {"a": runs}, "score")
+    low, high = axes.get_ylim()
+    assert low < 0.4 and 0.9 < high < 1  # the interval, 0.7 -+ 2.5, does not set the frame
+    assert axes.get_xlim()[1] > 40
+    panels = (("score", "score"), ("length", "length"))
+    experiment = insights.claims.Experiment("T", "A.", (), (), panels)
+    for name in ("one.png", "two.png"):
+        figures.draw(tmp_path / name, experiment, {"a": runs, "b": runs})
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
