@@ -63,6 +63,9 @@ def make_runs(recipes: dict[str, Recipe], out: Path, jobs: int) -> int:
     except GuardStop as stop:
         print(stop, file=sys.stderr)
         return 3
+    except KeyboardInterrupt:
+        print("stopped, runs under way are saved; the same command goes on", file=sys.stderr)
+        return 130
     finally:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         cost = {
