@@ -98,7 +98,8 @@ def compare(run: RunFolder, expected: RunFolder) -> Difference:
                 relative = apart / abs(others[step][name] or 1.0)
                 largest = max(largest, (relative, name, step))
                 above, count = above + (relative > CLOSE), count + 1
-    steps = [step for step in sorted(rows) if step and tokens(run, step) != tokens(expected, step)]
+    drawn = [step for step in rows if expected.rollouts(step).exists()]
+    steps = [step for step in drawn if tokens(run, step) != tokens(expected, step)]
     last = max(rows)
     weights, moments = (
         distance(*(load_file(one.checkpoint(last) / name) for one in (run, expected)))

@@ -15,7 +15,9 @@ from distributed import compare, taken_back
 
 JOB = Path(__file__).with_name("ranks_job.py")
 CLOSE = 1e-6  # relative, of weights and moments; sums over ranks have another order
-METRIC = 1e-5  # of any metric: a gradient's norm moves so far when micro-batches are cut elsewhere
+METRIC = (
+    5e-5  # a gradient's norm, and a KL near 0, move so far where micro-batches are cut elsewhere
+)
 
 SETTINGS = {
     "name": "ranks",
