@@ -15,9 +15,8 @@ from distributed import compare, taken_back
 
 JOB = Path(__file__).with_name("ranks_job.py")
 CLOSE = 1e-6  # relative, of weights and moments; sums over ranks have another order
-METRIC = (
-    5e-5  # a gradient's norm, and a KL near 0, move so far where micro-batches are cut elsewhere
-)
+# a gradient's norm, and a KL near 0, move so far where micro-batches are cut elsewhere
+METRIC = 5e-5
 
 SETTINGS = {
     "name": "ranks",
