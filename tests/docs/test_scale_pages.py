@@ -52,11 +52,13 @@ def test_a_plan_of_a_thousand_gpus_takes_seconds(script):
 
 
 def told_commands():
-    """Lines of code and `code` that call something of ours."""
+    """Lines of code blocks and `code` that call something of ours."""
     for page in PAGES.values():
-        for text in [*re.findall(r"`([^`\n]+)`", page), *page.splitlines()]:
+        blocks = re.findall(r"^```\w*\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+        lines = [line for block in blocks for line in block.splitlines()]
+        for text in [*lines, *re.findall(r"`([^`\n]+)`", page)]:
             text = re.split(r"\s{3,}", text.strip())[0]
-            if re.match(r"(open-rs|python|sbatch|sky|torchrun(?=.* -m )) ", text):
+            if re.match(r"(open-rs|python|sbatch|sky|torchrun) ", text):
                 yield text
 
 
