@@ -113,6 +113,11 @@ class RolloutRecipe(Section):
     max_slots: int = Field(
         64, ge=1, description="rows decoded side by side: memory and speed, never the text"
     )
+    exact: bool = Field(
+        False,
+        description="sampling and training give a token the same log-prob, to the last bit; on a "
+        "CPU in float32, with the native engine",
+    )
 
     @model_validator(mode="after")
     def screen_is_part_of_the_group(self) -> Self:
@@ -312,6 +317,20 @@ class Recipe(Section):
         later = any(one.key.startswith("rewards.") for one in self.schedules)
         if not later and not any(reward.weight for reward in self.rewards):
             raise ValueError("rewards: every weight is 0, so nothing can be learnt; weigh one")
+        return self
+
+    @model_validator(mode="after")
+    def samples_exactly_where_it_trains(self) -> Self:
+        if self.rollout.exact and not isinstance(self.rollout.engine, NativeEngineSpec):
+            raise ValueError(
+                "rollout.exact = true: only the native engine shares its kernels with training; "
+                'set rollout.engine.type = "native", or leave it out'
+            )
+        if self.rollout.exact and self.train.sharding != "none":
+            raise ValueError(
+                "rollout.exact = true: its kernels read whole weights; set train.sharding = "
+                '"none", or leave it out'
+            )
         return self
 
     @model_validator(mode="after")

@@ -94,7 +94,8 @@ def native_engine(recipe: Recipe, source: ModelRecipe, model: Any, tokenizer: An
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     module = load_model(source) if model is None else model
-    return NativeEngine(module, tokenizer, max_slots=recipe.rollout.max_slots)
+    rollout = recipe.rollout
+    return NativeEngine(module, tokenizer, max_slots=rollout.max_slots, exact=rollout.exact)
 
 
 def endpoint_engine(spec: OpenAIEngineSpec, spent_usd: float) -> Engine:

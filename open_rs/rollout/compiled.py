@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicCache
 
 from open_rs.rollout.kernels import Kernels, address, kernels_for
 from open_rs.rollout.prefill import Located, ModuleRun
+from open_rs.rollout.sampling import LogProbs
 from open_rs.rollout.weights import Layer, Weights
 
 
@@ -134,6 +135,13 @@ def gated(kernels: Kernels, gate_up: Tensor) -> Tensor:
     return out
 
 
+def log_probs(kernels: Kernels, scores: Tensor, chosen: Tensor) -> Tensor:
+    """log softmax(scores)[chosen], [n], of scores [n, V] and ids int64 [n]."""
+    out = torch.empty(len(scores))
+    kernels.log_probs(*scores.shape, address(scores), address(chosen), address(out))
+    return out
+
+
 def last_states(
     kernels: Kernels,
     weights: Weights,
@@ -157,8 +165,10 @@ def last_states(
 class CompiledForward:
     """Logits of the next token of every live row; see `forward.Forward`."""
 
+    log_probs: LogProbs | None = None
+
     def __init__(
-        self, weights: Weights, kernels: Kernels, run: ModuleRun, *, slots: int, tokens: int
+        self, weights: Weights, kernels: Kernels, run: ModuleRun | None, *, slots: int, tokens: int
     ) -> None:
         """`run`: prompts through the module; `tokens`: of the longest completion."""
         self.weights, self.kernels, self.run = weights, kernels, run
@@ -172,6 +182,7 @@ class CompiledForward:
         self.prompts: list[Any] = [None] * slots  # keeps alive what the sequences point to
 
     def prefill(self, heads: Sequence[Sequence[int]]) -> Any:
+        assert self.run is not None
         return tiles(self.run(heads), self.kernels.lanes)
 
     def put(self, slots: Sequence[int], lengths: Sequence[int], located: Iterable[Located]) -> None:

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from open_rs.errors import InputError
 from open_rs.rollout.cache import SlotCache
 from open_rs.rollout.compiled import CompiledForward, kernels_of
 from open_rs.rollout.decoder import Decoder
+from open_rs.rollout.exact import CURE, DISAGREES, NAME, ExactForward, exact_parts
 from open_rs.rollout.fit import Fit
 from open_rs.rollout.prefill import Located, Prefill, run_module
-from open_rs.rollout.weights import Weights, weights_of
+from open_rs.rollout.sampling import LogProbs
+from open_rs.rollout.weights import Product, Weights, weights_of
 
 LENGTH_BLOCK = 16  # attention lengths are rounded up to a multiple of this
 TRIED_LENGTHS = (13, 17)  # of the prompts on which a way has to agree with the module
@@ -29,6 +32,8 @@ Way = Callable[..., "Forward"]  # of the number of slots
 
 class Forward(Protocol):
     """Keeps the keys and values of the rows in slots, and tells their logits."""
+
+    log_probs: LogProbs | None  # where they are not those that `sampling.draw` makes
 
     def prefill(self, heads: Sequence[Sequence[int]]) -> Any:
         """A batch of prompts without their last tokens as `put` wants it."""
@@ -50,6 +55,8 @@ class Forward(Protocol):
 
 class ModuleForward:
     """By the module's own forward: any model that the engine accepts."""
+
+    log_probs: LogProbs | None = None
 
     def __init__(self, model: Any, fit: Fit, *, slots: int, capacity: int) -> None:
         """`capacity`: positions of the longest row."""
@@ -129,12 +136,20 @@ class DecoderForward(ModuleForward):
         return self.decoder.logits(token, position, mask, self.cache)
 
 
-def open_forward(model: Any, fit: Fit, *, slots: int, longest: int, tokens: int) -> Forward:
-    """The fastest way for this model that agrees with its module.
+def open_forward(
+    model: Any, fit: Fit, *, slots: int, longest: int, tokens: int, exact: bool = False
+) -> Forward:
+    """The fastest way for this model that agrees with its module; with `exact` that of training.
 
     `longest`: tokens of the longest prompt; `tokens`: of the longest completion.
     """
     capacity = max(longest + tokens, *TRIED_LENGTHS)
+    if exact:
+        parts = exact_parts(model, capacity, partial(Product, pack_from=0))
+        way: Way = partial(ExactForward, *parts, tokens=tokens)
+        if not agrees(model, fit, "exact", way):
+            raise InputError(f"{NAME}: {DISAGREES}; {CURE}")
+        return way(slots=slots)
     weights = weights_of(model, fit.windows, capacity, tokens)
     if weights is not None:
         ways: dict[str, Way] = {}

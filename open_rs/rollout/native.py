@@ -21,6 +21,7 @@ from torch import Tensor
 
 from open_rs.errors import GuardStop, InputError
 from open_rs.interrupt import poll
+from open_rs.rollout.exact import refuse_inexact
 from open_rs.rollout.fit import check_model, check_params, check_prompts
 from open_rs.rollout.forward import blocks, open_forward
 from open_rs.rollout.groups import gather, wanted_samples
@@ -36,7 +37,8 @@ class NativeEngine:
 
     `max_slots` rows are decoded at a time; it bounds memory, never changes the samples. The EOS set
     is `eos_token_ids`, or what the model's generation config and the tokenizer name. Log-probs
-    returned are those of log_softmax(logits / temperature) before top-k and top-p.
+    returned are those of log_softmax(logits / temperature) before top-k and top-p. With `exact`
+    they are those of training, to the last bit (see `exact`).
     """
 
     name = "native"
@@ -48,12 +50,13 @@ class NativeEngine:
         *,
         max_slots: int = 64,
         eos_token_ids: Sequence[int] | None = None,
+        exact: bool = False,
     ) -> None:
         """An InputError names what the engine cannot run."""
         if max_slots < 1:
             raise InputError(f"max_slots is {max_slots}; the engine needs at least 1")
         self.tokenizer = tokenizer
-        self.max_slots = max_slots
+        self.max_slots, self.exact = max_slots, exact
         self.stats: EngineStats | None = None
         self._given_eos = eos_token_ids
         self._stops: StopStrings | None = None
@@ -63,6 +66,8 @@ class NativeEngine:
         """Sample from `model` from now on; in-place updates of the module need no call."""
         self.fit = check_model(model)
         self.model = model
+        if self.exact:
+            refuse_inexact(model)
 
     @property
     def harness(self) -> dict[str, Any]:
@@ -134,6 +139,7 @@ class NativeEngine:
             slots=count,
             longest=max(len(p.prompt_ids) for p in prompts),
             tokens=params.max_completion_tokens,
+            exact=self.exact,
         )
         copies = Counter(row.prompt for row in pending)
         prefill = Prefill(

@@ -3,12 +3,22 @@
 N rows, V vocabulary.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+LogProbs = Callable[[Tensor, Tensor], Tensor]  # scores [N, V] and ids [N] to log-probs [N]
+
 
 def draw(
-    logits: Tensor, uniform: Tensor, *, temperature: float, top_k: int, top_p: float
+    logits: Tensor,
+    uniform: Tensor,
+    *,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    log_probs: LogProbs | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The next token of each row, its log-prob, and whether the row could be sampled at all.
 
@@ -18,7 +28,7 @@ def draw(
     The log-prob is that of log_softmax(logits / temperature) BEFORE top-k and top-p: what training
     computes again from the weights. With top_k = 0 and top_p = 1 it is the log-prob under the
     sampling distribution itself. Temperature 0 takes the largest logit and reports its log-prob at
-    temperature 1.
+    temperature 1. `log_probs` is another way to them.
     """
     scores = logits.float()
     if temperature not in (0.0, 1.0):
@@ -31,7 +41,8 @@ def draw(
     else:
         ids = inverse_cdf(truncate(weights, top_k=top_k, top_p=top_p), uniform)
     chosen = scores.gather(1, ids[:, None])[:, 0]
-    return ids, chosen - top[:, 0] - total.log(), total.isfinite()
+    found = chosen - top[:, 0] - total.log() if log_probs is None else log_probs(scores, ids)
+    return ids, found, total.isfinite()
 
 
 def truncate(weights: Tensor, *, top_k: int, top_p: float) -> Tensor:

@@ -97,6 +97,7 @@ class Slots:
             temperature=self.params.temperature,
             top_k=self.params.top_k,
             top_p=self.params.top_p,
+            log_probs=self.forward.log_probs,
         )
         self.ids[rows, written] = ids
         self.logprobs[rows, written] = logprobs

@@ -24,6 +24,7 @@ from open_rs.models import unwrap
 FAMILY = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # frequencies do not depend on the length
 PACKED_FROM = 2**16  # weights of a matrix; below, packing does not pay
+FEWEST_ROWS = 4  # of a packed product
 PACKED_TOKENS = 32  # a completion may have; below, packing costs more than it saves
 
 
@@ -53,17 +54,32 @@ class Product:
         """inputs [n, N] to [n, M]."""
         if self.weight is not None:
             return F.linear(inputs, self.weight, self.bias)
-        operation = torch.ops.mkldnn._linear_pointwise
-        return operation(inputs, self.packed, self.bias, "none", [], "")
+        return packed_product(inputs, self.packed, self.bias)
 
     def add_to(self, hidden: Tensor, inputs: Tensor) -> Tensor:
         """hidden [n, M] + product, the sum inside the product."""
         if self.weight is None:
-            operation = torch.ops.mkldnn._linear_pointwise.binary
-            return operation(inputs, hidden, self.packed, self.bias, "add")
+            return packed_product(inputs, self.packed, self.bias, hidden)
         if self.bias is not None:
             hidden = hidden + self.bias
         return torch.addmm(hidden, inputs, self.weight.t())
+
+
+def packed_product(
+    inputs: Tensor, packed: Any, bias: Tensor | None, hidden: Tensor | None = None
+) -> Tensor:
+    """inputs [n, N] times packed weights, [n, M], plus bias [M] and `hidden` [n, M]. A row of it is
+    the same to the last bit whatever the others are, and however many.
+    """
+    rows = len(inputs)
+    if rows < FEWEST_ROWS:  # fewer may take another path, with sums in another order
+        more = (0, 0, 0, FEWEST_ROWS - rows)
+        hidden = None if hidden is None else F.pad(hidden, more)
+        return packed_product(F.pad(inputs, more), packed, bias, hidden)[:rows]
+    operation = torch.ops.mkldnn._linear_pointwise
+    if hidden is None:
+        return operation(inputs, packed, bias, "none", [], "")
+    return operation.binary(inputs, hidden, packed, bias, "add")
 
 
 @dataclass(frozen=True)

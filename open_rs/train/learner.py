@@ -14,6 +14,7 @@ from open_rs.models import load_policy, mixed_precision
 from open_rs.recipe import Recipe
 from open_rs.train.distributed import ALONE, Ranks
 from open_rs.train.distributed_layout import Replicated
+from open_rs.train.exact import make_exact
 from open_rs.train.logprobs import check_lm_head
 from open_rs.train.packed import can_pack
 from open_rs.train.settings import uses_kl
@@ -40,6 +41,9 @@ def load_learner(recipe: Recipe, ranks: Ranks = ALONE) -> Learner:
     layout = Replicated(policy, ranks)
     layout.spread({})
     reference = frozen_copy(policy) if uses_kl(recipe) and recipe.model.lora is None else None
+    if recipe.rollout.exact:
+        for model in filter(None, (policy, reference)):
+            make_exact(model)
     if ranks.several and recipe.train.sharding == "full":
         from open_rs.train.distributed_shards import Sharded
 

@@ -22,6 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from open_rs.errors import InputError
 from open_rs.models import unwrap
+from open_rs.rollout.sampling import LogProbs
+from open_rs.train.exact import ExactPass, exact_pass
 from open_rs.train.packed import can_pack, packed_states
 
 LOGIT_BYTES = 256 * 2**20  # of a chunk's logits in float32
@@ -51,7 +53,8 @@ def completion_logprobs(
     """
     causal_lm = unwrap(model)
     predicts = predicting(completion_mask, temperature)
-    hidden = completion_states(causal_lm, input_ids, attention_mask, predicts)  # [N, H]
+    exact = exact_pass(causal_lm, input_ids.shape[1])
+    hidden = completion_states(causal_lm, input_ids, attention_mask, predicts, exact)  # [N, H]
     targets = input_ids[:, 1:][predicts]  # [N]
     made = [
         checkpoint(
@@ -61,6 +64,7 @@ def completion_logprobs(
             targets[part],
             temperature,
             with_entropy,
+            exact,
             use_reentrant=False,
         )
         for part in chunks(causal_lm, len(targets), chunk_tokens)
@@ -90,14 +94,17 @@ def learn_logprobs(
     causal_lm = unwrap(model)
     predicts = predicting(completion_mask, temperature)
     targets = input_ids[:, 1:][predicts]  # [N]
+    exact = exact_pass(causal_lm, input_ids.shape[1])
     with autocast:
-        hidden = completion_states(causal_lm, input_ids, attention_mask, predicts)  # [N, H]
+        hidden = completion_states(causal_lm, input_ids, attention_mask, predicts, exact)  # [N, H]
     gradient = torch.empty_like(hidden)
     made = []
     for part in chunks(causal_lm, len(targets), chunk_tokens):
         states = hidden[part].detach().requires_grad_()
         with autocast:
-            logprobs, entropy = token_logprobs(causal_lm, states, targets[part], temperature, True)
+            logprobs, entropy = token_logprobs(
+                causal_lm, states, targets[part], temperature, True, exact
+            )
             loss = token_loss(logprobs, entropy, part)
         loss.backward()
         assert states.grad is not None
@@ -139,27 +146,41 @@ def spread(values: Tensor, filled: Tensor) -> Tensor:
 
 
 def token_logprobs(
-    causal_lm: Any, hidden: Tensor, targets: Tensor, temperature: float, with_entropy: bool
+    causal_lm: Any,
+    hidden: Tensor,
+    targets: Tensor,
+    temperature: float,
+    with_entropy: bool,
+    exact: ExactPass | None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probs [n] of `targets` [n] given `hidden` [n, H], and the entropies [n], 0 unless
     asked for.
     """
-    logits = head_logits(causal_lm, hidden)
+    logits = head_logits(causal_lm, hidden) if exact is None else exact.weights.head(hidden)
     if logits.dtype != torch.float64:
         logits = logits.float()
-    found: tuple[Tensor, Tensor] = Picked.apply(logits, targets, temperature, with_entropy)
+    log_probs = None if exact is None else exact.log_probs
+    found: tuple[Tensor, Tensor] = Picked.apply(
+        logits, targets, temperature, with_entropy, log_probs
+    )
     return found
 
 
 class Picked(torch.autograd.Function):
     """log softmax(x / temperature)[target] of logits x [n, V], and the entropies, in the memory of
     x: it holds the probabilities p afterwards, and in the backward pass the gradient
-    (onehot(target) - p) / temperature, which is all that is ever made of size [n, V].
+    (onehot(target) - p) / temperature, which is all that is ever made of size [n, V]. `log_probs`
+    is another way to the log-probs alone.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, targets: Tensor, temperature: float, with_entropy: bool
+        ctx: Any,
+        logits: Tensor,
+        targets: Tensor,
+        temperature: float,
+        with_entropy: bool,
+        log_probs: LogProbs | None = None,
     ) -> tuple[Tensor, Tensor]:
         held = logits.detach()  # shares its version: a producer that kept its output would raise
         logprobs, entropy = held.new_empty(len(held)), held.new_zeros(len(held))
@@ -168,8 +189,11 @@ class Picked(torch.autograd.Function):
             rows = held[near]
             if temperature != 1:
                 rows /= temperature
+            if log_probs is not None:
+                logprobs[near] = log_probs(rows, targets[near])
             torch.log_softmax(rows, 1, out=rows)
-            logprobs[near] = rows.gather(1, targets[near, None]).squeeze(1)
+            if log_probs is None:
+                logprobs[near] = rows.gather(1, targets[near, None]).squeeze(1)
             if with_entropy:
                 chances = rows.exp()
                 rows.clamp_(min=torch.finfo(rows.dtype).min)  # 0 x infinity is not a number
@@ -184,11 +208,11 @@ class Picked(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         held, targets = ctx.saved_tensors
         scale = (upstream / ctx.temperature)[:, None]
         held.mul_(-scale).scatter_add_(1, targets[:, None], scale)
-        return held, None, None, None
+        return held, None, None, None, None
 
 
 def head_logits(causal_lm: Any, hidden: Tensor) -> Tensor:
@@ -210,9 +234,15 @@ def head_logits(causal_lm: Any, hidden: Tensor) -> Tensor:
 
 
 def completion_states(
-    causal_lm: Any, input_ids: Tensor, attention_mask: Tensor, predicts: Tensor
+    causal_lm: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    predicts: Tensor,
+    exact: ExactPass | None,
 ) -> Tensor:
     """The last hidden states [N, H] at the True places of `predicts` [B, S - 1], row by row."""
+    if exact is not None:
+        return exact.states(input_ids, predicts)
     if can_pack(causal_lm):
         return packed_states(causal_lm, input_ids, predicts)
     return last_hidden_states(causal_lm, input_ids, attention_mask)[:, :-1][predicts]

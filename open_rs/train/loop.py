@@ -295,6 +295,9 @@ def learn(
         state.micro_batch_tokens = int(tokens)
         log_event(training.run, "out_of_memory", step, tokens=state.micro_batch_tokens)
     state.nonfinite_in_a_row = state.nonfinite_in_a_row + 1 if metrics["optim/skipped"] else 0
+    if inexact := metrics.get("policy/inexact_tokens"):
+        log_event(training.run, "inexact", step, tokens=int(inexact))
+        say(f"step {step}: the trainer's log-probs of {inexact:.0f} tokens are not the engine's")
     if metrics["optim/skipped"]:
         log_event(training.run, "skipped_step", state.step, in_a_row=state.nonfinite_in_a_row)
     if state.nonfinite_in_a_row >= recipe.train.max_nonfinite_steps:

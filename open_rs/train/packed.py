@@ -79,6 +79,7 @@ class Packing:
     positions: Tensor  # [1, N]
     states: Tensor  # [tokens of the tails], their places in the stream, row by row
     blocks: tuple[Block, ...]
+    pieces: tuple[Piece, ...]  # heads and tails in the order of the stream
 
 
 def pack(input_ids: Tensor, predicts: Tensor, dtype: torch.dtype) -> Packing:
@@ -112,6 +113,7 @@ def pack(input_ids: Tensor, predicts: Tensor, dtype: torch.dtype) -> Packing:
         positions=torch.tensor([positions], device=device),
         states=torch.cat(states).to(device),
         blocks=tuple(lay_out(group, dtype, device) for group in alike(pieces)),
+        pieces=tuple(pieces),
     )
 
 
@@ -230,8 +232,23 @@ class BlockAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, blocks: Sequence[Block], scale: float
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        blocks: Sequence[Block],
+        scale: float,
+        known: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
+        """`known`: the output [N, heads, size] and the logarithms of the sums [N, heads] where
+        other kernels have found them.
+        """
+        ctx.blocks, ctx.scale = blocks, scale
+        if known is not None:
+            output, sums = known
+            laid = [one.laid(sums[one.first : one.last, :, None]).squeeze(3) for one in blocks]
+            ctx.save_for_backward(query, key, value, output, *laid)
+            return output
         outputs, logsumexps = [], []
         for block in blocks:
             found, logsumexp = FORWARD(
@@ -247,7 +264,6 @@ class BlockAttention(torch.autograd.Function):
             logsumexps.append(logsumexp)
         output = torch.cat(outputs)
         ctx.save_for_backward(query, key, value, output, *logsumexps)
-        ctx.blocks, ctx.scale = blocks, scale
         return output
 
     @staticmethod
@@ -275,7 +291,7 @@ class BlockAttention(torch.autograd.Function):
                 total[own] = block.flat(laid[:, :, before:])
                 for row, (first, last) in enumerate(block.heads):
                     total[first:last] += laid[row, :, : last - first].transpose(0, 1)
-        return torch.cat(ahead), of_key, of_value, None, None
+        return torch.cat(ahead), of_key, of_value, None, None, None
 
 
 def can_pack(causal_lm: Any) -> bool:

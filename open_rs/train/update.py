@@ -17,6 +17,7 @@ from open_rs.interrupt import poll
 from open_rs.recipe import LossRecipe
 from open_rs.train.batches import LossTerms, MicroBatch
 from open_rs.train.distributed_layout import Replicated
+from open_rs.train.exact import is_exact
 from open_rs.train.grpo import k3_kl, policy_loss, truncated_importance
 from open_rs.train.logprobs import completion_logprobs, learn_logprobs
 from open_rs.train.update_size import update_norm, weight_sample
@@ -46,8 +47,9 @@ def update(
     sums and gradients are those of all.
 
     On the first update of a rollout batch the trainer's own log-probs become `old_logprobs`: the
-    ratio starts at exactly 1, and what the sampler thought differently is `policy/engine_kl`. A
-    loss or gradient that is not finite changes no weight: `optim/skipped` is 1.
+    ratio starts at exactly 1, and what the sampler thought differently is `policy/engine_kl`; of a
+    model made exact, the tokens with other bits are counted, `policy/inexact_tokens`. A loss or
+    gradient that is not finite changes no weight: `optim/skipped` is 1.
 
     Where memory does not suffice, the micro-batch takes its place in `batches` as two halves and
     the gradient is summed up anew, since a backward pass that broke off left parts of its own.
@@ -87,6 +89,8 @@ def update(
         metrics["optim/memory_splits"] = float(sums["splits"])
     if splits:
         metrics[FITS] = float(max(batch.tokens for batch in batches))
+    if first_of_batch and is_exact(policy):
+        metrics["policy/inexact_tokens"] = sums.get("inexact", 0.0)
     return metrics | token_means(sums)
 
 
@@ -135,6 +139,7 @@ def add_loss(
     old, importance = terms.old_logprobs, terms.importance
     if first_of_batch:
         sums["engine_kl"] += masked_sum(k3_kl(old, logprobs), terms.loss_mask)
+        sums["inexact"] += masked_sum((old != logprobs).float(), terms.loss_mask)
         importance = importance_of(terms, logprobs, loss_recipe)
         old = logprobs.detach()
     if importance is not None:
