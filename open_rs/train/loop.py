@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from open_rs.console import say
 from open_rs.errors import GuardStop, InputError
 from open_rs.evaluate.records import is_finished, total_tokens
 from open_rs.evaluate.run import evaluate_model, validation_settings
