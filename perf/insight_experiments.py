@@ -17,6 +17,7 @@ from insight_claims import (
     thousand_tokens,
     untrue_gain,
 )
+from insight_runs import DRAWS, SMALL_TEST
 
 EARLY = ("score, first quarter", early, 3)
 FINAL = ("score, end", final, 3)
@@ -191,8 +192,8 @@ EXPERIMENTS = {
     "7_winners_curse": Experiment(
         "The winner's curse",
         "The paper reports the best checkpoint by 30 problems with one sample each. Of the runs of "
-        "the first experiment (cap 80), 400 sets of 30 problems are drawn; the best of the last m "
-        "checkpoints is chosen by one sample of each, and scored on all samples of the problems "
+        f"the first experiment (cap 80), {DRAWS:,} sets of {SMALL_TEST} problems are drawn; the "
+        "best of the last m checkpoints is chosen by one sample of each, and scored on all samples of the problems "
         "outside the set.",
         (FINAL,),
         (

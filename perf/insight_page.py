@@ -179,9 +179,9 @@ def sentence(row: Row) -> str:
     claim: Claim = row["claim"]
     if row["n"] < 2:
         return NO_SEEDS.format(says=claim.says)
-    number = (
-        f"{estimate(row, claim.places, '+')}, p = {p_text(row['p_holm'])} over {row['n']} seeds"
-    )
+    p_value = p_text(row["p_holm"])
+    told = p_value if p_value.startswith("<") else f"= {p_value}"
+    number = f"{estimate(row, claim.places, '+')}, p {told} over {row['n']} seeds"
     return SENTENCES[row["verdict"]].format(says=claim.says, opposite=claim.opposite, number=number)
 
 

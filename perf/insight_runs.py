@@ -22,7 +22,10 @@ from open_rs.sweep.cells import is_finished as is_made
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "open_rs" / "assets" / "recipes" / "insights"
 HARD = ("arithmetic/level4", "arithmetic/level5")
-SMALL_TEST, DRAWS = 30, 400  # problems with one sample each, as AIME24 was used; draws of such sets
+SMALL_TEST, DRAWS = (
+    30,
+    2000,
+)  # problems with one sample each, as AIME24 was used; draws of such sets
 
 Row = dict[str, Any]
 
