@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python perf/update.py W1 W2 --out runs/update.md
 
-The rows have made up token ids and the lengths of `perf/step.py`'s forced profile (log-normal about
+The rows have made up token ids and the lengths of the forced profile of W3 (log-normal about
 0.3 of the cap of 256, a tenth at it); prompts have 120 tokens for SmolLM2-135M and 17 for the tiny
 model. Variants take turns; seconds are of the processor, medians of the repeats. A variant leaves
 out one thing: the stream (rows are padded to the longest of their micro-batch instead, sorted by
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from step import WORKLOADS, Workload, forced_lengths
+from workloads import WORKLOADS, Workload, forced_lengths
 
 from open_rs.models import load_policy
 from open_rs.recipe import LossRecipe, ModelRecipe
