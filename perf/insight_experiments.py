@@ -193,8 +193,8 @@ EXPERIMENTS = {
         "The winner's curse",
         "The paper reports the best checkpoint by 30 problems with one sample each. Of the runs of "
         f"the first experiment (cap 80), {DRAWS:,} sets of {SMALL_TEST} problems are drawn; the "
-        "best of the last m checkpoints is chosen by one sample of each, and scored on all samples of the problems "
-        "outside the set.",
+        "best of the last m checkpoints is chosen by one sample of each, and scored on all samples "
+        "of the problems outside the set.",
         (FINAL,),
         (
             Claim(
