@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from test_resume import recipe_with, start
 
 from open_rs.errors import InputError
 from open_rs.models import add_lora, load_model, load_tokenizer
@@ -14,6 +15,7 @@ from open_rs.problems import Problem
 from open_rs.recipe import LoraRecipe, LossRecipe, ModelRecipe
 from open_rs.rollout.native import NativeEngine
 from open_rs.rollout.protocol import Prompt, SamplingParams
+from open_rs.runs import read_metrics
 from open_rs.train.batches import Row, make_batches
 from open_rs.train.exact import is_exact, make_exact
 from open_rs.train.update import learn_from
@@ -161,3 +163,23 @@ def test_a_model_that_cannot_be_exact_is_refused(model, says):
         make_exact(refused)
     assert "\n" not in str(caught.value)
     assert not is_exact(refused)
+
+
+def test_a_run_counts_no_token_with_other_bits(tmp_path):
+    run = start(recipe_with(rollout={"exact": True}, train={"num_steps": 2}), tmp_path / "run")
+    rows = [row for row in read_metrics(run) if "policy/loss" in row]
+    assert [row["policy/inexact_tokens"] for row in rows] == [0.0, 0.0]
+    assert [row["policy/engine_kl"] for row in rows] == [0.0, 0.0]
+    assert sum(row["tokens/completion"] for row in rows) > 100
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rollout": {"exact": True, "engine": {"type": "vllm"}}},
+        {"rollout": {"exact": True}, "train": {"sharding": "full"}},
+    ],
+)
+def test_a_recipe_that_cannot_be_exact_is_refused(changes):
+    with pytest.raises(InputError, match=r"rollout\.exact = true"):
+        recipe_with(**changes)
