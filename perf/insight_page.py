@@ -124,8 +124,9 @@ def made(data: Mapping[str, Any]) -> str:
         cpu, clock = (made[key] / made["runs"] for key in ("cpu_seconds", "seconds"))
         whole = cpu * data["runs_asked"] / 2 / 60
         told.append(
-            f"A run took {cpu:.0f} CPU seconds and {clock:.0f} s by the clock ({made['note']}); "
-            f"all {data['runs_asked']} are {whole:.0f} minutes of two cores."
+            f"Of {made['runs']} timed, a run took {cpu:.0f} CPU seconds and {clock:.0f} s by the "
+            f"clock ({made['note']}); at that, all {data['runs_asked']} are {whole:.0f} minutes of "
+            "two cores."
         )
     return " ".join(told)
 

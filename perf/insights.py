@@ -13,6 +13,7 @@ import argparse
 import json
 import platform
 import resource
+import signal
 import sys
 import time
 from pathlib import Path
@@ -57,6 +58,7 @@ def main() -> None:
 def make_runs(recipes: dict[str, Recipe], out: Path, jobs: int) -> int:
     """Every run that is not finished; what it cost is noted, however it ends but by a kill."""
     make_folder(out)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
     started, before = time.monotonic(), count_finished(recipes, out)
     try:
         run_sweeps({out / name: recipe for name, recipe in recipes.items()}, jobs=jobs)
