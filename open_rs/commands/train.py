@@ -79,7 +79,7 @@ def train(
     arms or a grid in the recipe's [sweep], several runs and a summary over seeds; the same command
     goes on with them.
     """
-    settings = [*(overrides or []), *([f"budget.hours={max_hours}"] if max_hours else [])]
+    settings = [*(overrides or []), *([] if max_hours is None else [f"budget.hours={max_hours}"])]
     settings += [f"sweep.seeds={seeds}"] if seeds else []
     ranks = None
     if is_one_of_many():

@@ -114,7 +114,7 @@ class Budget:
     def refuse_too_little(self, recipe: Recipe, step: int, validation: int) -> None:
         """Refuse a start that would end before the run has anything to show for it."""
         left = self.seconds_left
-        if left is None:
+        if left is None or step >= recipe.train.num_steps:  # nothing is left to train
             return
         done = [row["time/step_s"] for row in read_metrics(self.run) if "time/step_s" in row]
         if step and done:

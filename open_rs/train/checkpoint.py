@@ -301,6 +301,17 @@ def remove_leftovers(run: RunFolder) -> None:
             path.unlink(missing_ok=True)
 
 
+def set_aside_damaged(run: RunFolder, step: int) -> None:
+    """Checkpoints newer than `step`, all of them damaged, keep their files under another name: they
+    count neither as saved nor as the newest ones that retention keeps.
+    """
+    for newer in checkpoint_steps(run):
+        if newer > step:
+            aside = run.checkpoint(newer).with_name(f"damaged-{newer:06d}")
+            shutil.rmtree(aside, ignore_errors=True)
+            rename(run.checkpoint(newer), aside)
+
+
 def restore(
     folder: Path,
     policy: nn.Module,

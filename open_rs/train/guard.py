@@ -22,11 +22,17 @@ from open_rs.train.metrics import NGRAM_SIZE, SCRIPT
 from open_rs.train.resume import made_after, saved_metrics
 from open_rs.train.reward_functions import repeated_share
 from open_rs.train.sentinel import Alarm, Sentinel, with_plan
-from open_rs.train.settings import changed_value, fired, planned_rate, settings_at
+from open_rs.train.settings import (
+    MOVES_SERIES,
+    changed_value,
+    fired,
+    jumps,
+    planned_rate,
+    settings_at,
+)
 from open_rs.train.setup import Training
 
 SHOWN = 3  # rollouts that an alarm names as its evidence
-MOVES_SERIES = ("rollout.", "rewards.", "data.")
 SEVERITY = ("off", "warn", "roll_back", "pause", "stop")
 
 
@@ -49,6 +55,8 @@ def follow(
 
     `groups` are the rollouts of the row's step, empty for a held-out score.
     """
+    if groups and jumps(training.recipe, row["step"]):
+        training.sentinel.learn_anew()
     alarms = training.sentinel.observe(planned(training, row))
     for alarm in alarms:
         name, wanted = alarm.detector.name, action_after(training.recipe, alarm)
@@ -239,12 +247,19 @@ def watch_again(training: Training) -> None:
     """The sentinel as it is after the last row of the metrics.
 
     It knows the rows since a setting changed of which the series themselves are made: another cap
-    makes other lengths. A learning rate does not, and what was normal before stays so.
+    makes other lengths. A learning rate does not, and what was normal before stays so. Held-out
+    scores are taken in the same way all along, and the best one is not forgotten.
     """
-    moved = [row["step"] for row in changes_of(training) if row["key"].startswith(MOVES_SERIES)]
-    since = max(moved, default=0)
-    rows = [row for row in read_metrics(training.run) if row["step"] > since]
-    training.sentinel = Sentinel.from_metrics(planned(training, row) for row in rows)
+    moved = {row["step"] for row in changes_of(training) if row["key"].startswith(MOVES_SERIES)}
+    training.sentinel = Sentinel()
+    before = 0
+    for row in read_metrics(training.run):
+        if row["step"] > before and (before in moved or jumps(training.recipe, row["step"])):
+            training.sentinel.learn_anew()
+        before = row["step"]
+        training.sentinel.observe(planned(training, row))
+    if before in moved:
+        training.sentinel.learn_anew()
 
 
 def planned(training: Training, row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -41,9 +41,10 @@ def leaving_well(training: Training, save: Save) -> Iterator[None]:
         save_to_go_on(training, save)
         step = training.state.step
         log_event(run, "stop", step, reason="budget", spent_s=training.budget.seconds)
+        done = f"after step {step}, which is saved" if step else "before the first step was made"
         raise GuardStop(
-            f"budget: {training.budget.sentence()} are used after step {step}, which is saved; "
-            f"raise it and go on by open-rs train --resume {run.path}"
+            f"budget: {training.budget.sentence()} are used {done}; raise it and go on by "
+            f"open-rs train --resume {run.path}"
         ) from None
     except EngineStop as lost:
         save_to_go_on(training, save)

@@ -88,6 +88,7 @@ def train(
 def steps(training: Training, onlookers: Sequence[Onlooker]) -> None:
     """Every step that is left: roll out, learn, note, save, score."""
     recipe, run, state = training.recipe, training.run, training.state
+    training.budget.watch(training.saver.seconds)
     hand_over(training)
     validate(training, onlookers)
     while state.step < recipe.train.num_steps:

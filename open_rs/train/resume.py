@@ -38,7 +38,13 @@ from open_rs.runs import (
     write_json,
     write_jsonl,
 )
-from open_rs.train.checkpoint import checkpoint_steps, newest_valid, remove_leftovers, restore
+from open_rs.train.checkpoint import (
+    checkpoint_steps,
+    newest_valid,
+    remove_leftovers,
+    restore,
+    set_aside_damaged,
+)
 
 # Settings that may change between two starts: where and how the work is done, never what it is.
 FREE_KEYS = (
@@ -100,6 +106,7 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
         say(sentence)
     if refuse_changes(training, step, accept_changes=accept_changes):
         take_back(run, step)
+    set_aside_damaged(run, step)
     if step:
         training.state = restore(
             run.checkpoint(step), training.policy, training.optimizer, training.layout

@@ -14,7 +14,7 @@ its metrics again. No torch.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 SPAN = 30  # steps over which mean and spread are forgotten
@@ -213,6 +213,10 @@ class Sentinel:
             sentinel.observe(row)
         return sentinel
 
+    def learn_anew(self) -> None:
+        """Every series starts another course; the best held-out score stays."""
+        self.watches = [Watch(one) for one in DETECTORS]
+
     def observe(self, row: Mapping[str, float]) -> list[Alarm]:
         """The alarms of one row of metrics, in the order of `DETECTORS`."""
         step = int(row["step"])
@@ -255,6 +259,7 @@ HELD_OUT = Detector(
     "the held-out score fell below the best one by more than noise explains",
     "go back to the best checkpoint",
 )  # fmt: skip
+NOT_A_NUMBER = "what was measured is not a finite number"
 NONFINITE = Detector(
     "nonfinite", "optim/skipped", "up", 0.0,
     "loss or gradient was not finite and the step changed nothing",
@@ -263,8 +268,14 @@ NONFINITE = Detector(
 
 
 def nonfinite(step: int, row: Mapping[str, float]) -> Alarm | None:
-    """No statistics are needed here: one such step is a fault."""
-    return Alarm(step, NONFINITE, 1.0, 0.0) if row.get("optim/skipped") else None
+    """No statistics are needed here: one such step is a fault, and so is one such number."""
+    if row.get("optim/skipped"):
+        return Alarm(step, NONFINITE, 1.0, 0.0)
+    for key in dict.fromkeys(one.series for one in DETECTORS):
+        value = row.get(key, 0.0)
+        if not math.isfinite(value):
+            return Alarm(step, replace(NONFINITE, series=key, meaning=NOT_A_NUMBER), value, 0.0)
+    return None
 
 
 def detector_names() -> Sequence[str]:

@@ -14,6 +14,8 @@ from open_rs.recipe.moving import locate, put, reward_name, values_at
 from open_rs.train.schedule import learning_rate
 
 Row = Mapping[str, Any]
+MOVES_SERIES = ("rollout.", "rewards.", "data.")
+JUMP = 0.1  # of a value in a step: slower ramps are followed as any drift is
 
 
 def settings_at(recipe: Recipe, step: int, changes: Iterable[Row] = ()) -> Recipe:
@@ -78,6 +80,20 @@ def planned_rate(recipe: Recipe, step: int, changes: Iterable[Row] = ()) -> floa
     return learning_rate(step, recipe.train.model_copy(update={"learning_rate": peak}))
 
 
+def jumps(recipe: Recipe, step: int) -> bool:
+    """Whether the plan moves, at this step and by more than JUMP of its value, a setting of which
+    the series of the metrics themselves are made: another cap makes other lengths.
+    """
+    updates = recipe.train.updates_per_batch
+    if (step - 1) % updates:  # a batch has the settings of its first step
+        return False
+    now, before = values_at(recipe.schedules, step), values_at(recipe.schedules, step - updates)
+    return any(
+        key.startswith(MOVES_SERIES) and abs(value - before[key]) > JUMP * abs(before[key])
+        for key, value in now.items()
+    )
+
+
 def moving_keys(recipe: Recipe) -> set[str]:
     """The settings that a schedule, a trigger or a roll-back can change."""
     return {one.key for one in recipe.schedules} | {one.key for one in recipe.sentinel.changes}
@@ -105,10 +121,9 @@ def uses_band(recipe: Recipe) -> bool:
 def largest_cap(recipe: Recipe) -> int:
     """The most completion tokens that any schedule, trigger or change can ask for."""
     key, cap = "rollout.max_completion_tokens", float(recipe.rollout.max_completion_tokens)
-    for schedule in recipe.schedules:
-        if schedule.key != key:
-            continue
-        cap = max([cap, *(value for _, value in schedule.points)])
+    of_cap = [schedule for schedule in recipe.schedules if schedule.key == key]
+    cap = max([cap, *(value for schedule in of_cap for _, value in schedule.points)])
+    for schedule in of_cap:  # a trigger can fire after any of these points
         if schedule.when is not None:
             grown = cap * max(schedule.times or 1.0, 1.0) ** schedule.when.max_times
             cap = max(grown, schedule.to or 0.0)

@@ -15,7 +15,6 @@ from open_rs.train.guard import evidence, read_roll_backs
 from open_rs.train.resume import recipe_to_resume
 
 CAP = "rollout.max_completion_tokens"
-# From step 6 on completions are cut after 4 tokens: the share of truncated ones goes to 1.
 SQUEEZE = {"key": CAP, "points": [[5, 32], [6, 4]], "between": "hold"}
 SMALL = {  # a step takes a tenth of a second
     "data": {"validation": None},
@@ -24,20 +23,37 @@ SMALL = {  # a step takes a tenth of a second
 
 
 @pytest.fixture(autouse=True)
-def short_warm_up(monkeypatch):
-    """The detectors of a run of ten steps: they judge from step 5 on."""
-    monkeypatch.setattr(sentinel, "WARM_UP", 4)
+def short_warm_up_and_fault(monkeypatch):
+    put_in_place(monkeypatch)
+
+
+def put_in_place(patch):
+    """The detectors of a run of ten steps judge from step 5 on. Runs named "squeezed" have a fault:
+    from step 6 on completions are cut after 4 tokens, and no recipe says so, until a change does.
+    """
+    plain = guard.settings_at
+
+    def faulty(recipe, step, changes=()):
+        now = plain(recipe, step, changes)
+        if recipe.name != "squeezed" or step <= 5 or any(row["key"] == CAP for row in changes):
+            return now
+        return now.model_copy(
+            update={"rollout": now.rollout.model_copy(update={"max_completion_tokens": 4})}
+        )
+
+    patch.setattr(sentinel, "WARM_UP", 4)
+    patch.setattr(guard, "settings_at", faulty)
 
 
 def squeezed(**settings):
     """Ten steps, truncation alone watched; `settings` of the sentinel."""
     silent = {one: "off" for one in sentinel.detector_names() if one != "truncation"}
-    return recipe_with(
+    recipe = recipe_with(
         **SMALL,
         train={"num_steps": 10, "save_every": 2},
-        schedules=[SQUEEZE],
         sentinel={"actions": silent, "healthy_margin": 3} | settings,
     )
+    return recipe.model_copy(update={"name": "squeezed"})
 
 
 def events(run, name):
@@ -59,8 +75,12 @@ def test_an_alarm_is_told_with_its_evidence_and_the_run_goes_on(tmp_path):
     assert all(one["num_tokens"] == 4 for one in alarm["rollouts"])
 
 
-def test_a_schedule_sets_the_cap_of_each_step(tmp_path):
-    run = start(squeezed(action="off"), tmp_path / "run")
+def test_a_schedule_sets_the_cap_of_each_step_and_is_no_alarm(tmp_path):
+    recipe = recipe_with(
+        **SMALL, train={"num_steps": 10, "save_every": 2}, schedules=[SQUEEZE],
+        sentinel={"action": "roll_back", "healthy_margin": 3},
+    )  # fmt: skip
+    run = start(recipe, tmp_path / "run")
     longest = {row["step"]: row["completion/max_tokens"] for row in read_metrics(run)
                if "completion/max_tokens" in row}  # fmt: skip
     assert all(longest[step] > 4 for step in range(1, 6))
@@ -113,7 +133,7 @@ WIDER = {"action": "roll_back", "changes": [{"key": CAP, "to": 24}]}
 def rolled_back(tmp_path_factory):
     """The run that rolls back from step 8 to 4, and then goes on with a cap of 24."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sentinel, "WARM_UP", 4)
+        put_in_place(patch)
         return start(squeezed(**WIDER), tmp_path_factory.mktemp("whole") / "run")
 
 

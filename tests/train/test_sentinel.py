@@ -69,12 +69,29 @@ def test_a_short_span_follows_quick_learning_and_sees_a_jump():
     assert watch_all(Watch(quick), jumped) == [43]
 
 
-def test_missing_and_non_finite_values_are_passed_over():
+def test_a_detector_learns_nothing_from_missing_and_non_finite_values():
     watch = Watch(UP)
     for step in range(1, 30):
         assert watch.observe(step, {}) is None
         assert watch.observe(step, {"x": float("nan")}) is None
     assert watch.seen == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_not_finite_is_an_alarm_that_names_its_series(value):
+    (alarm,) = Sentinel().observe({"step": 3, "policy/engine_kl": value})
+    assert (alarm.detector.name, alarm.step) == ("nonfinite", 3)
+    assert "policy/engine_kl" in alarm.sentence()
+
+
+def test_the_best_held_out_score_outlives_a_new_course():
+    sentinel = Sentinel()
+    scored = {"validation/pass@1_low": 0.79, "validation/pass@1_high": 0.81}
+    assert sentinel.observe({"step": 0, "validation/pass@1": 0.8, **scored}) == []
+    sentinel.learn_anew()
+    fallen = {"validation/pass@1_low": 0.49, "validation/pass@1_high": 0.51}
+    (alarm,) = sentinel.observe({"step": 5, "validation/pass@1": 0.5, **fallen})
+    assert alarm.detector.name == "held_out_drop"
 
 
 def test_increments_follow_steady_growth_and_see_a_blow_up():
