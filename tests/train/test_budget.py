@@ -217,6 +217,8 @@ def test_a_cap_smaller_than_one_more_step_is_refused(run, clock):
         Budget(recipe, run, "cpu", 0, clock[0]).refuse_too_little(recipe, 3, 0)
     more = recipe_from_dict({"budget": {"hours": 90 / 3600}})
     Budget(more, run, "cpu", 0, clock[0]).refuse_too_little(more, 3, 0)
+    done = recipe_from_dict({"budget": {"hours": 60 / 3600}, "train": {"num_steps": 3}})
+    Budget(done, run, "cpu", 0, clock[0]).refuse_too_little(done, 3, 0)  # nothing is left to do
 
 
 def test_a_run_at_its_cap_saves_and_goes_on_with_a_higher_one(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from open_rs.errors import InputError
 from open_rs.recipe import Recipe, recipe_from_dict
 from open_rs.runs import RunFolder, open_run, read_metrics
 from open_rs.train import loop
+from open_rs.train.checkpoint import checkpoint_steps
 
 SETTINGS = {
     "name": "resume",
@@ -177,6 +178,20 @@ def test_a_damaged_checkpoint_is_skipped_and_said(whole, tmp_path, monkeypatch, 
     resumes = [event for event in events if event["event"] == "resume"]
     assert [event["step"] for event in resumes] == [3]
     assert "checkpoint 000004 skipped: model.safetensors was changed" in resumes[0]["skipped"][0]
+    assert (run.checkpoints / "damaged-000004").is_dir()  # set aside, and made anew
+
+
+def test_a_save_before_a_damaged_checkpoint_is_not_let_go(tmp_path, monkeypatch):
+    train = {"save_every": 2, "num_steps": 4, "keep_last": 1}
+    recipe = recipe_with(train=train, data={"validation": None})
+    run = start(recipe, tmp_path / "run")
+    assert checkpoint_steps(run) == [4]
+    weights = run.checkpoint(4) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    kill_at(monkeypatch, "roll_out", 3, after=False)
+    with pytest.raises(Killed):
+        loop.train(recipe, run, accept_changes=True)
+    assert checkpoint_steps(run) == [2]  # the damaged one is not the newest, which stays
 
 
 def test_without_an_intact_checkpoint_a_run_is_not_started_afresh(tmp_path, monkeypatch):

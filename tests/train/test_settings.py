@@ -9,6 +9,7 @@ from open_rs.recipe import Recipe, recipe_from_dict
 from open_rs.train.settings import (
     changed_value,
     fired,
+    jumps,
     largest_cap,
     outside_band,
     scheduled_weights,
@@ -95,8 +96,24 @@ def test_the_largest_cap_that_can_come():
     when = {"metric": "completion/truncated_frac", "above": 0.3, "max_times": 3}
     grown = {"key": key, "when": when, "times": 2.0}
     assert largest_cap(recipe(schedules=[grown], rollout={"max_completion_tokens": 64})) == 512
+    high = points | {"points": [[1, 64], [9, 200]]}
+    both = [high, grown], [grown, high]  # 200 doubled three times, in either order
+    assert [largest_cap(recipe(schedules=list(one))) for one in both] == [8192, 8192]
+    small = {"max_completion_tokens": 64}
+    assert [largest_cap(recipe(schedules=list(one), rollout=small)) for one in both] == [1600] * 2
     change = {"changes": [{"key": key, "to": 300}]}
     assert largest_cap(recipe(sentinel=change, rollout={"max_completion_tokens": 64})) == 300
+
+
+def test_a_step_of_a_schedule_is_a_jump_and_a_ramp_is_not():
+    cap, rate = "rollout.max_completion_tokens", "train.learning_rate"
+    step = {"key": cap, "points": [[5, 32], [6, 64]], "between": "hold"}
+    ramp = {"key": "rollout.temperature", "points": [[10, 1.0], [30, 0.5]]}  # 2.5 % a step at most
+    rates = {"key": rate, "points": [[15, 1e-6], [16, 1e-4]], "between": "hold"}
+    made = recipe(schedules=[step, ramp, rates])
+    assert [number for number in range(1, 41) if jumps(made, number)] == [6]
+    several = recipe(schedules=[step], train={"updates_per_batch": 2, "save_every": 50})
+    assert [number for number in range(1, 41) if jumps(several, number)] == [7]  # batch 7, 8
 
 
 def test_the_reference_is_loaded_where_kl_can_be_switched_on():
