@@ -94,11 +94,16 @@ def act(training: Training, alarms: Sequence[Alarm]) -> None:
         raise Stopped(alarm.sentence())
     if action == "roll_back":
         step = healthy_checkpoint(training, alarm)
-        done = len(read_roll_backs(training.run))
-        if step is not None and done < training.recipe.sentinel.max_roll_backs:
+        done = read_roll_backs(training.run)
+        if step is None:
+            why = "no checkpoint before it is healthy"
+        elif len(done) >= training.recipe.sentinel.max_roll_backs:
+            why = f"after {len(done)} roll-backs"
+        elif was_useless(done, alarm, step):
+            why = f"it is back after a roll-back to step {step} that changed nothing"
+        else:
             roll_back(training, alarm, step)
             raise RolledBack
-        why = "no checkpoint before it is healthy" if step is None else f"after {done} roll-backs"
         raise Paused(f"{alarm.sentence()} ({why})")
     raise Paused(alarm.sentence())
 
@@ -147,10 +152,11 @@ def settings_of(training: Training, step: int) -> Recipe:
 
 def changes_of(training: Training) -> list[dict[str, Any]]:
     """All changes so far, of triggers and of roll-backs, by step."""
-    made = [*training.state.changes]
-    for one in read_roll_backs(training.run):
-        made += one["changes"]
-    return sorted(made, key=lambda row: row["step"])
+    by_roll_backs: list[dict[str, Any]] = []
+    for one in read_roll_backs(training.run):  # what was changed behind its place is undone by it
+        by_roll_backs = [row for row in by_roll_backs if row["step"] <= one["to_step"]]
+        by_roll_backs += one["changes"]
+    return sorted([*training.state.changes, *by_roll_backs], key=lambda row: row["step"])
 
 
 def pull_triggers(training: Training, step: int) -> None:
@@ -191,6 +197,15 @@ def healthy_checkpoint(training: Training, alarm: Alarm) -> int | None:
     return None
 
 
+def was_useless(done: Sequence[Mapping[str, Any]], alarm: Alarm, step: int) -> bool:
+    """Whether the last roll-back went to the same step after the same alarm and changed nothing:
+    the same rollouts would come again, and with a lasting cause the same alarm.
+    """
+    last = done[-1] if done else {}
+    same = (last.get("detector"), last.get("to_step")) == (alarm.detector.name, step)
+    return same and not last["changes"]
+
+
 def roll_back(training: Training, alarm: Alarm, step: int) -> None:
     """Put the run back to a checkpoint, with the recipe's changes; what came after it is kept under
     rolled_back/.
@@ -205,6 +220,7 @@ def roll_back(training: Training, alarm: Alarm, step: int) -> None:
     entry = {
         "from_step": alarm.step,
         "to_step": step,
+        "detector": alarm.detector.name,
         "cause": alarm.sentence(),
         "changes": changes,
         "done": False,

@@ -197,6 +197,23 @@ def test_without_a_healthy_checkpoint_or_after_too_many_roll_backs_the_run_is_pa
         start(useless, tmp_path / "second")
 
 
+def test_an_alarm_that_comes_back_unchanged_pauses_instead_of_the_same_steps_again(tmp_path):
+    with pytest.raises(GuardStop, match="back after a roll-back to step 4 that changed nothing"):
+        start(squeezed(**WIDER | {"changes": []}), tmp_path / "run")
+    assert len(read_roll_backs(loop.RunFolder(tmp_path / "run"))) == 1
+
+
+def test_a_roll_back_undoes_what_an_earlier_one_changed_behind_its_place(tmp_path):
+    run = loop.RunFolder(tmp_path)
+    rows = [
+        {"to_step": 20, "changes": [{"step": 20, "key": "train.learning_rate", "value": 3e-7}]},
+        {"to_step": 10, "changes": [{"step": 10, "key": "train.learning_rate", "value": 9e-8}]},
+    ]
+    write_json(run.roll_backs, rows)
+    training = SimpleNamespace(run=run, state=SimpleNamespace(changes=[]))
+    assert guard.changes_of(training) == rows[1]["changes"]
+
+
 @pytest.mark.parametrize(
     ("went_to", "alarm", "goes_to"),
     [
