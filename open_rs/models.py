@@ -22,6 +22,7 @@ from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.recipe import LoraRecipe, ModelRecipe
 from open_rs.runs import read_json, sha256
+from open_rs.text import brief
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 PICKLED = (
@@ -159,7 +160,9 @@ def _from_pretrained(auto_class: Any, recipe: ModelRecipe, **settings: Any) -> A
         if "trust_remote_code" in reason:
             reason = "it needs Python code of its own, which would run with your rights"
             cure = "read that code, and where you trust it set model.trust_remote_code = true"
-        raise InputError(f"model.path {path}: cannot be loaded ({reason[:200]}); {cure}") from error
+        raise InputError(
+            f"model.path {path}: cannot be loaded ({brief(reason)}); {cure}"
+        ) from error
 
 
 @cache
@@ -201,7 +204,7 @@ def add_lora(model: nn.Module, recipe: LoraRecipe) -> nn.Module:
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = brief(error)
         raise InputError(f"model.lora.target_modules = {modules!r}: {reason}") from None
 
 

@@ -16,8 +16,10 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 REMOVED = "***"
 SECRET_WORDS = {
     *("APIKEY", "AUTH", "CREDENTIAL", "CREDENTIALS", "KEY", "PASS", "PASSWD", "PASSWORD", "PAT"),
-    *("SECRET", "TOKEN"),
+    *("PASSPHRASE", "PWD", "SECRET", "TOKEN"),
 }
+SECRET_ENDS = ("APIKEY", "PASSPHRASE", "PASSWD", "PASSWORD", "PASS", "SECRET", "TOKEN")
+PLACE_WORDS = {"DIR", "FILE", "HOME", "OLDPWD", "PATH", "SOCK"}  # in a name: the value is a place
 # What a key looks like, whoever holds it: Hugging Face, OpenAI and its like, GitHub, GitLab, Slack,
 # Google, AWS
 _KEYS = re.compile(
@@ -62,6 +64,13 @@ def redact(text: str) -> str:
     return _NAMED.sub(rf"\1{REMOVED}", text)
 
 
+def brief(error: object, length: int = 200) -> str:
+    """The beginning of what an error says, in one line. What is cut must be without keys before it
+    is: half of one would not be known for what it is.
+    """
+    return redact(" ".join(str(error).split()))[:length]
+
+
 def redact_all(value: Any) -> Any:
     """`redact` on every text inside a JSON value."""
     if isinstance(value, str):
@@ -80,13 +89,20 @@ def environment_secrets() -> list[str]:
     found = {
         value.strip()
         for name, value in os.environ.items()
-        if SECRET_WORDS & set(name.upper().split("_")) and _may_be_secret(value.strip())
+        if _names_secret(name.upper()) and _may_be_secret(value.strip())
     }
     return sorted(found, key=len, reverse=True)
 
 
+def _names_secret(name: str) -> bool:
+    words = set(name.split("_"))
+    if name == "PWD" or words & PLACE_WORDS:
+        return False
+    return bool(words & SECRET_WORDS) or any(word.endswith(SECRET_ENDS) for word in words)
+
+
 def _may_be_secret(value: str) -> bool:
-    if value.startswith(("/", "~", ".")):
+    if value.startswith(("/", "~", ".")) and os.path.exists(os.path.expanduser(value)):
         return False
     mixed = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
     return len(value) >= 20 or (len(value) >= 8 and mixed)

@@ -1,12 +1,13 @@
 """Text from elsewhere: nothing in it hides, moves the cursor or gives a key away."""
 
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_rs.text import environment_secrets, redact, redact_all, shown, visible
+from open_rs.text import brief, environment_secrets, redact, redact_all, shown, visible
 
 BIDI_CONTROLS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
@@ -49,6 +50,34 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSH_KEY_FILE", "/home/me/.ssh/a_file_with_a_long_name_1")
     monkeypatch.setenv("MAX_TOKEN", "4096")
     monkeypatch.setenv("KEY_MODE", "development")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PGPASSWORD", "correct9horse"),
+        ("MYSQL_PWD", "correct9horse"),
+        ("SSH_PASSPHRASE", "correct9horse"),
+        ("HFTOKEN", KEY),
+        ("AWS_SECRET_ACCESS_KEY", "/wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),  # no such path
+    ],
+)
+def test_names_that_end_in_a_secret_and_values_that_look_like_paths(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert redact(f"it said {value}!") == "it said ***!"
+
+
+def test_places_are_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MY_TOKEN", str(tmp_path))  # a file that holds it
+    monkeypatch.setenv("PWD", "/a/folder/with/a/long/name/1")
+    assert redact(f"{tmp_path} /a/folder/with/a/long/name/1").count("*") == 0
+
+
+def test_a_key_is_gone_before_a_text_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "correct9horse")
+    assert brief("x" * 190 + " correct9horse", 200) == "x" * 190 + " ***"
 
 
 def test_keys_of_the_environment_go_wherever_they_stand(keys: None) -> None:

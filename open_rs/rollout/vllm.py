@@ -29,6 +29,7 @@ from open_rs.rollout.vllm_rules import (
     tells_logprobs,
 )
 from open_rs.rollout.vllm_worker import RENEW, WORKER, has_tied_head
+from open_rs.text import brief
 
 OWN_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"  # "0": vLLM works in this process
 CPU_DEFAULTS = {OWN_PROCESS: "0", "VLLM_CPU_KVCACHE_SPACE": "1"}
@@ -112,7 +113,7 @@ class VLLMEngine:
                 "reload_weights", kwargs={"weights_iterator": list(plain_weights(model))}
             )
         except Exception as error:  # whatever vLLM raises, its weights cannot be relied on
-            reason = " ".join(str(error).split())[:200]
+            reason = brief(error)
             raise EngineStop(f"rollout.engine: vLLM does not take the weights ({reason})") from None
         if self.device == "cpu" and has_tied_head(model):
             self.llm.collective_rpc(RENEW)

@@ -26,6 +26,7 @@ from open_rs.interrupt import SIGNALS, ask, poll
 from open_rs.lock import Owner
 from open_rs.models import pick_device
 from open_rs.recipe import ModelRecipe
+from open_rs.text import brief
 
 LOOK_S = 0.2  # between two looks for an order that takes the place of the one in work
 ALIVE_S = 30.0  # between two signs of life of a rank that works
@@ -274,4 +275,4 @@ def is_loss(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return brief((str(error).strip() or type(error).__name__).splitlines()[0])

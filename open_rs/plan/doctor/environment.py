@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from open_rs.plan.doctor.finding import Check, Verdict, fail, ok, skipped, warn
 from open_rs.plan.doctor.subject import Subject
 from open_rs.runs import free_bytes, package_version
+from open_rs.text import brief
 
 PACKAGE = "open-rs"
 IMPORTED = ("numpy", "safetensors", "tokenizers", "torch", "transformers")
@@ -125,7 +126,7 @@ def packages_import(subject: Subject) -> Verdict:
         try:
             importlib.import_module(name)
         except Exception as error:  # whatever a broken wheel raises
-            reason = " ".join(str(error).split())[:200]
+            reason = brief(error)
             return fail(
                 f"{name} cannot be imported ({type(error).__name__}: {reason})",
                 f"pip install --force-reinstall {name}",

@@ -9,6 +9,7 @@ from typing import Any
 from open_rs.errors import GuardStop, InputError
 from open_rs.plan.doctor.finding import Check, Finding, Verdict, fail, refused, skipped
 from open_rs.plan.doctor.subject import Subject
+from open_rs.text import brief
 
 
 def diagnose(subject: Subject, checks: Sequence[Check]) -> list[Finding]:
@@ -54,7 +55,7 @@ def _look(subject: Subject, check: Check) -> Verdict:
     except GuardStop as error:
         return fail(str(error), "mend the cause")
     except Exception as error:  # a check that breaks has found something, be it in itself
-        reason = " ".join(str(error).split())[:300]
+        reason = brief(error, 300)
         return fail(
             f"the check broke: {type(error).__name__}: {reason}",
             "mend what the error names; where that is open-rs itself, report it",
