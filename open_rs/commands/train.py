@@ -133,10 +133,14 @@ def follow_leader(ranks: "Ranks") -> None:
 
 def train_sweep(recipe: "Recipe", out: Path | None, jobs: int | None, as_json: bool) -> None:
     """Every arm with every seed, and one summary; given again, it goes on."""
+    from open_rs.interrupt import Interrupted
     from open_rs.sweep.run import run_sweep
     from open_rs.sweep.summary import summary_text
 
-    summary = run_sweep(recipe, out or Path("runs") / recipe.name, jobs=jobs)
+    try:
+        summary = run_sweep(recipe, out or Path("runs") / recipe.name, jobs=jobs)
+    except Interrupted as stopped:
+        stop(f"sweep: stopped by {stopped}; the same command goes on", 128 + stopped.number)
     show(summary, as_json, summary_text(summary))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from open_rs.console import say
 from open_rs.errors import GuardStop, InputError
+from open_rs.interrupt import result_of, stop_on_signals
 from open_rs.lock import lock_folder
 from open_rs.machine import cpus
 from open_rs.recipe import Recipe
@@ -88,7 +89,9 @@ def places(workers: int, devices: Sequence[str]) -> list[dict[str, str]]:
 def run_cells(
     todo: Sequence[Cell], cells: Sequence[Cell], environments: Sequence[dict[str, str]]
 ) -> dict[str, str]:
-    """The cells that are not finished and why: {arm/seed: reason}."""
+    """The cells that are not finished and why: {arm/seed: reason}. At a signal the runs under way
+    save and end, and Interrupted is raised.
+    """
     reasons: dict[str, str] = {}
     queue, lock = iter(todo), threading.Lock()
 
@@ -107,11 +110,11 @@ def run_cells(
                     reasons[name] = answer["reason"]
 
     stop = threading.Event()
-    with ThreadPoolExecutor(len(environments)) as pool:
+    with stop_on_signals(), ThreadPoolExecutor(len(environments)) as pool:
         started = [pool.submit(work, one, stop) for one in environments]
         try:
             for one in started:
-                one.result()
+                result_of(one)
         except BaseException:
             stop.set()
             raise
@@ -159,6 +162,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": path} | self.environment,
+            start_new_session=True,  # Ctrl-C comes to the sweep, which asks each run to save
         )
         assert self.process.stdout is not None
         if not self.process.stdout.readline():

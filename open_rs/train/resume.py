@@ -41,6 +41,7 @@ from open_rs.runs import (
 from open_rs.train.checkpoint import (
     checkpoint_steps,
     newest_valid,
+    read_state,
     remove_leftovers,
     restore,
     set_aside_damaged,
@@ -96,6 +97,11 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
                 f"{run.metrics}: is gone, though rollouts/ holds steps of a run; put it back, or "
                 "train from the start by --accept-changes"
             )
+        if not accept_changes and any(row["event"] == "save" for row in read_log(run.events)):
+            raise InputError(
+                f"{run.path}: events.jsonl tells of saved steps, but metrics.jsonl, rollouts/ and "
+                "checkpoints/ are gone; put them back, or train from the start by --accept-changes"
+            )
         take_back(run, 0)
         write_environment(training)
         write_jsonl(run.metrics, [])
@@ -104,6 +110,8 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
     step, skipped = place_to_resume(run, accept_changes)
     for sentence in skipped:
         say(sentence)
+    if step:
+        read_state(run.checkpoint(step))  # that of a later version is refused before anything moves
     if refuse_changes(training, step, accept_changes=accept_changes):
         take_back(run, step)
     set_aside_damaged(run, step)

@@ -149,8 +149,8 @@ def open_training(
             pass_rates=pass_rates(training_source(recipe, run)) if uses_band(recipe) else {},
         )
         training.origin = origin_of(training)
+        stack.callback(lambda: budget.close(training.state.step))  # of a refused start, too
         start_or_resume(training, accept_changes=accept_changes)
-        stack.callback(lambda: budget.close(training.state.step))
         budget.refuse_too_little(recipe, training.state.step, len(training.validation))
         yield training
 

@@ -1,13 +1,17 @@
 """Sweeps: cells, statistics by hand, and a real one that is interrupted, goes on and grows."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from open_rs.errors import GuardStop, InputError
 from open_rs.recipe import Recipe, recipe_from_dict
-from open_rs.runs import read_json
+from open_rs.runs import read_json, read_log
 from open_rs.sweep import run as sweep_run
 from open_rs.sweep.cells import Cell, arms_of, cells_of, is_finished, open_sweep, shared
 from open_rs.sweep.run import places, run_sweep, run_sweeps
@@ -195,3 +199,27 @@ def test_a_run_that_was_ended_before_its_last_score_is_not_finished(tmp_path: Pa
     assert is_finished(cell)
     row_made = run_row(cell)
     assert row_made is not None and row_made["last_validation"] == 0.75
+
+
+def test_a_stopped_sweep_has_its_run_saved_and_leaves_no_process(tmp_path: Path) -> None:
+    long = {**SMALL, "train": {"num_steps": 5000, "save_every": 5000}, "evaluate": {"every": 5000}}
+    (tmp_path / "long.json").write_text(json.dumps({**long, "seed": 5, "sweep": {"seeds": 2}}))
+    command = [sys.executable, "-m", "open_rs", "train", "long.json", "--out", "sw"]
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    (seed,) = [cell for cell in cells_of(recipe(seeds=1), tmp_path / "sw")]
+    metrics = seed.run.metrics
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) > 2):
+        assert process.poll() is None, process.communicate()[1]
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+    said = process.communicate()[1]
+    assert process.returncode == 130 and "the same command goes on" in said
+    steps = [row["step"] for row in read_log(seed.run.events) if row["event"] == "save"]
+    assert steps and seed.run.checkpoint(steps[-1]).is_dir()

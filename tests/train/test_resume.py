@@ -1,8 +1,10 @@
 """A run that was stopped anywhere goes on to the same weights, metrics and rollouts exactly."""
 
 import gzip
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,6 +202,36 @@ def test_without_an_intact_checkpoint_a_run_is_not_started_afresh(tmp_path, monk
     (run.checkpoint(2) / "manifest.json").unlink()
     with pytest.raises(InputError, match=r"no intact checkpoint.*no usable manifest"):
         loop.train(recipe, run)
+
+
+def test_a_checkpoint_of_a_later_version_is_refused_before_anything_is_removed(tmp_path):
+    recipe = recipe_with(train={"num_steps": 4, "save_every": 2}, data={"validation": None})
+    run = start(recipe, tmp_path / "run")
+    shutil.rmtree(run.checkpoint(4))
+    folder = run.checkpoint(2)
+    state = folder / "trainer" / "state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"format": 99}))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    entry = manifest["files"]["trainer/state.json"]
+    entry["bytes"] = state.stat().st_size
+    entry["sha256"] = hashlib.sha256(state.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    held = sorted(path.name for path in run.rollouts(0).parent.iterdir())
+    with pytest.raises(InputError, match="a later version of open-rs wrote this checkpoint"):
+        loop.train(recipe, run, accept_changes=True)
+    assert sorted(path.name for path in run.rollouts(0).parent.iterdir()) == held
+
+
+def test_a_run_of_which_only_its_events_are_left_is_not_started_afresh(tmp_path):
+    recipe = recipe_with(train={"num_steps": 2, "save_every": 2}, data={"validation": None})
+    run = start(recipe, tmp_path / "run")
+    shutil.rmtree(run.checkpoints)
+    shutil.rmtree(run.rollouts(0).parent)
+    run.metrics.unlink()
+    with pytest.raises(InputError, match=r"events.jsonl tells of saved steps.*put them back"):
+        loop.train(recipe, run)
+    loop.train(recipe, run, accept_changes=True)
+    assert read_metrics(run)[-1]["step"] == 2
 
 
 def test_a_finished_run_stays_as_it_is(whole, tmp_path):
