@@ -118,7 +118,11 @@ def scripted_server(script: Script, model: str = "some/model") -> Iterator[Scrip
             self.reply({})
 
         def do_POST(self) -> None:
-            raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            length = int(self.headers.get("Content-Length", 0))
+            raw = self.rfile.read(length)
+            if len(raw) < length:  # the client was killed while it asked: that is no question
+                self.close_connection = True
+                return
             self.reply(json.loads(raw or "{}"))
 
         def reply(self, body: dict[str, Any]) -> None:
