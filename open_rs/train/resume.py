@@ -97,7 +97,7 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
                 f"{run.metrics}: is gone, though rollouts/ holds steps of a run; put it back, or "
                 "train from the start by --accept-changes"
             )
-        if not accept_changes and any(row["event"] == "save" for row in read_log(run.events)):
+        if not accept_changes and saves_told(run):
             raise InputError(
                 f"{run.path}: events.jsonl tells of saved steps, but metrics.jsonl, rollouts/ and "
                 "checkpoints/ are gone; put them back, or train from the start by --accept-changes"
@@ -140,7 +140,7 @@ def place_to_resume(run: RunFolder, accept_changes: bool) -> tuple[int, list[str
             if not accept_changes:
                 raise
             return 0, [str(error).partition(";")[0]]
-    saves = [row["step"] for row in read_log(run.events) if row.get("event") == "save"]
+    saves = saves_told(run)
     if saves and not accept_changes:
         raise InputError(
             f"{run.checkpoints}: holds no checkpoint, though that of step {saves[-1]} was saved; "
@@ -148,6 +148,11 @@ def place_to_resume(run: RunFolder, accept_changes: bool) -> tuple[int, list[str
             "--accept-changes"
         )
     return 0, []
+
+
+def saves_told(run: RunFolder) -> list[int]:
+    """The steps that events.jsonl says were saved."""
+    return [row["step"] for row in read_log(run.events) if row.get("event") == "save"]
 
 
 def saved_metrics(run: RunFolder, step: int) -> bytes:
