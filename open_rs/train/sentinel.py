@@ -13,7 +13,7 @@ its metrics again. No torch.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -204,14 +204,6 @@ class Sentinel:
 
     watches: list[Watch] = field(default_factory=lambda: [Watch(one) for one in DETECTORS])
     best: tuple[float, float] | None = None  # (value, standard error) of the best held-out score
-
-    @classmethod
-    def from_metrics(cls, rows: Iterable[Mapping[str, float]]) -> "Sentinel":
-        """The state after these rows of metrics.jsonl."""
-        sentinel = cls()
-        for row in rows:
-            sentinel.observe(row)
-        return sentinel
 
     def learn_anew(self) -> None:
         """Every series starts another course; the best held-out score stays."""
