@@ -9,6 +9,7 @@ W4, the paper's own step, is in `gpu.py`.
 
 import random
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ WORKLOADS = {
 }
 
 
-def forced_lengths(load: Workload, step: int) -> list[int]:
+@cache
+def forced_lengths(load: Workload, step: int) -> tuple[int, ...]:
     """Tokens of each row of a step, prompt by prompt: log-normal, and a share of them cut.
 
     The same function serves both sides.
@@ -41,12 +43,12 @@ def forced_lengths(load: Workload, step: int) -> list[int]:
     draw, cap = random.Random(step), load.cap
     rows = load.prompts * load.group_size
     capped = set(draw.sample(range(rows), round(rows * load.at_cap)))
-    return [
+    return tuple(
         cap
         if row in capped
         else min(cap - 1, max(4, round(load.middle * cap * draw.lognormvariate(0, load.spread))))
         for row in range(rows)
-    ]
+    )
 
 
 def problem_rows(load: Workload, data: Path, count: int) -> list[dict[str, Any]]:
@@ -82,12 +84,8 @@ def force_ours(slots_class: Any, load: Workload) -> None:
         lengths = forced_lengths(load, Forced.step)
         eos = (self.codes == 1).nonzero()[0, 0]
         rows = self.rows[: len(made)]
-        ends = torch.tensor(
-            [
-                int(self.host_written[k]) + 1 >= lengths[row.prompt * load.group_size + row.sample]
-                for k, row in enumerate(rows)
-            ]
-        )
+        wanted = [lengths[row.prompt * load.group_size + row.sample] for row in rows]
+        ends = self.written[: len(rows)] + 1 >= torch.tensor(wanted, device=made.device)
         made[: len(rows), eos] = torch.where(ends, 1e4, -1e4)
         return made
 
