@@ -62,8 +62,9 @@ class RunFolder:
         return self.path / ".heartbeat"
 
     @property
-    def roll_backs(self) -> Path:
-        return self.path / "roll_backs.json"
+    def decisions(self) -> Path:
+        """What the sentinel decided: roll-backs, pauses, stops."""
+        return self.path / "decisions.json"
 
     def rolled_back(self, number: int) -> Path:
         """What a roll-back, counted from 1, took away."""

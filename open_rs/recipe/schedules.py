@@ -191,3 +191,6 @@ class SentinelRecipe(Section):
     def of_detectors(cls, actions: dict[str, Action]) -> dict[str, Action]:
         check_detectors(actions)
         return actions
+
+    def action_for(self, detector: str) -> Action:
+        return self.actions.get(detector, self.action)

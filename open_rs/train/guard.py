@@ -2,22 +2,31 @@
 triggers, the run paused, rolled back or stopped, as the recipe says.
 
 Alarms and triggers are functions of the metrics, and the changes that they make are part of a
-checkpoint's state, so a resumed run makes them again or finds them made. A roll-back cannot be
-found that way, since it takes its metrics with it: `roll_backs.json` of the run holds it, first as
-begun, then as done, so that one which was killed half-way is completed at the next start.
+checkpoint's state, so a resumed run makes them again or finds them made. What followed from an
+alarm cannot be found that way: `decisions` holds it, a roll-back first as begun, then as done, so
+that one which was killed half-way is completed at the next start.
 """
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from open_rs.console import say
-from open_rs.errors import GuardStop
-from open_rs.recipe import Action, Recipe
+from open_rs.errors import GuardStop, InputError
+from open_rs.recipe import Recipe
 from open_rs.rollout.protocol import Rollout, RolloutGroup
-from open_rs.runs import RunFolder, log_event, read_json, read_metrics, write_bytes, write_json
+from open_rs.runs import RunFolder, log_event, read_metrics, write_bytes
 from open_rs.scripts import outside_share
 from open_rs.train.checkpoint import checkpoint_steps, damage, remove_checkpoint, restore
+from open_rs.train.decisions import (
+    Decision,
+    answered,
+    last_folder,
+    read_decisions,
+    roll_backs,
+    to_go_on,
+    write_decisions,
+)
 from open_rs.train.metrics import NGRAM_SIZE, SCRIPT
 from open_rs.train.resume import made_after, saved_metrics
 from open_rs.train.reward_functions import repeated_share
@@ -36,11 +45,19 @@ SHOWN = 3  # rollouts that an alarm names as its evidence
 SEVERITY = ("off", "warn", "roll_back", "pause", "stop")
 
 
-class Paused(Exception):
+class Ended(Exception):
+    """An alarm ends the steps, as the recipe asks; `why` where it asks for something else."""
+
+    def __init__(self, alarm: Alarm, why: str = "") -> None:
+        super().__init__(alarm.sentence() + (f" ({why})" if why else ""))
+        self.alarm = alarm
+
+
+class Paused(Ended):
     """The sentinel pauses the run: save, and end with status 3."""
 
 
-class Stopped(Exception):
+class Stopped(Ended):
     """The sentinel ends the training: save, and go on to evaluation."""
 
 
@@ -57,11 +74,9 @@ def follow(
     """
     if groups and jumps(training.recipe, row["step"]):
         training.sentinel.learn_anew()
-    alarms = training.sentinel.observe(planned(training, row))
+    alarms = to_answer(training, training.sentinel.observe(planned(training, row)))
     for alarm in alarms:
-        name, wanted = alarm.detector.name, action_after(training.recipe, alarm)
-        if wanted == "off":
-            continue
+        name = alarm.detector.name
         say(f"alarm: {alarm.sentence()}")
         log_event(
             training.run,
@@ -72,29 +87,38 @@ def follow(
             value=alarm.value,
             expected=alarm.expected,
             sentence=alarm.sentence(),
-            action=wanted,
+            action=training.recipe.sentinel.action_for(name),
             rollouts=evidence(name, groups),
         )
     return alarms
 
 
-def action_after(recipe: Recipe, alarm: Alarm) -> Action:
-    return recipe.sentinel.actions.get(alarm.detector.name, recipe.sentinel.action)
+def to_answer(training: Training, alarms: Sequence[Alarm]) -> list[Alarm]:
+    """The alarms that count: of detectors that are on, and not those after which the run was ended
+    and the user has resumed it.
+    """
+    seen, recipe = answered(training.decisions), training.recipe
+    return [
+        alarm
+        for alarm in alarms
+        if recipe.sentinel.action_for(alarm.detector.name) != "off"
+        and (alarm.detector.name, alarm.step) not in seen
+    ]
 
 
 def act(training: Training, alarms: Sequence[Alarm]) -> None:
     """The strongest of what the recipe wants after these alarms, once their step is complete."""
     if not alarms:
         return
-    alarm = max(alarms, key=lambda one: SEVERITY.index(action_after(training.recipe, one)))
-    action = action_after(training.recipe, alarm)
-    if action in ("off", "warn"):
+    wanted = {one: training.recipe.sentinel.action_for(one.detector.name) for one in alarms}
+    alarm = max(alarms, key=lambda one: SEVERITY.index(wanted[one]))
+    if wanted[alarm] in ("off", "warn"):
         return
-    if action == "stop":
-        raise Stopped(alarm.sentence())
-    if action == "roll_back":
+    if wanted[alarm] == "stop":
+        raise Stopped(alarm)
+    if wanted[alarm] == "roll_back":
         step = healthy_checkpoint(training, alarm)
-        done = read_roll_backs(training.run)
+        done = roll_backs(training.decisions)
         if step is None:
             why = "no checkpoint before it is healthy"
         elif len(done) >= training.recipe.sentinel.max_roll_backs:
@@ -104,8 +128,8 @@ def act(training: Training, alarms: Sequence[Alarm]) -> None:
         else:
             roll_back(training, alarm, step)
             raise RolledBack
-        raise Paused(f"{alarm.sentence()} ({why})")
-    raise Paused(alarm.sentence())
+        raise Paused(alarm, why)
+    raise Paused(alarm)
 
 
 # --- evidence ---
@@ -153,7 +177,7 @@ def settings_of(training: Training, step: int) -> Recipe:
 def changes_of(training: Training) -> list[dict[str, Any]]:
     """All changes so far, of triggers and of roll-backs, by step."""
     by_roll_backs: list[dict[str, Any]] = []
-    for one in read_roll_backs(training.run):  # what was changed behind its place is undone by it
+    for one in roll_backs(training.decisions):  # what was changed behind its place is undone by it
         by_roll_backs = [row for row in by_roll_backs if row["step"] <= one["to_step"]]
         by_roll_backs += one["changes"]
     return sorted([*training.state.changes, *by_roll_backs], key=lambda row: row["step"])
@@ -176,12 +200,6 @@ def pull_triggers(training: Training, step: int) -> None:
 # --- roll-backs ---
 
 
-def read_roll_backs(run: RunFolder) -> list[dict[str, Any]]:
-    """The roll-backs of the run, oldest first."""
-    held: list[dict[str, Any]] = read_json(run.roll_backs) if run.roll_backs.exists() else []
-    return held
-
-
 def healthy_checkpoint(training: Training, alarm: Alarm) -> int | None:
     """The newest intact checkpoint far enough before the alarm; None where there is none.
 
@@ -189,7 +207,7 @@ def healthy_checkpoint(training: Training, alarm: Alarm) -> int | None:
     what it went on with is at fault, and the changes are made once more.
     """
     training.saver.wait()
-    went_to = [one["to_step"] for one in read_roll_backs(training.run)]
+    went_to = [one["to_step"] for one in roll_backs(training.decisions)]
     latest = max(alarm.step - training.recipe.sentinel.healthy_margin, *went_to[-1:], 0)
     for step in checkpoint_steps(training.run):  # newest first
         if step <= latest and damage(training.run.checkpoint(step)) is None:
@@ -218,37 +236,58 @@ def roll_back(training: Training, alarm: Alarm, step: int) -> None:
         if not change.after or alarm.detector.name in change.after
     ]
     entry = {
+        "action": "roll_back",
         "from_step": alarm.step,
         "to_step": step,
         "detector": alarm.detector.name,
         "cause": alarm.sentence(),
         "changes": changes,
+        "folder": last_folder(run) + 1,
         "done": False,
     }
-    write_json(run.roll_backs, [*read_roll_backs(run), entry])
-    complete_roll_back(run)
+    training.decisions.append(entry)
+    write_decisions(run, training.decisions)
+    complete_roll_back(run, training.decisions)
     training.state = restore(
         run.checkpoint(step), training.policy, training.optimizer, training.layout
     )
     training.find_place()
     write_bytes(run.metrics, saved_metrics(run, step))
-    watch_again(training)
     told = ", ".join(f"{one['key']} = {one['value']:g}" for one in changes) or "no setting changed"
     say(f"rolled back from step {alarm.step} to {step}: {told}")
     log_event(run, "roll_back", step, from_step=alarm.step, cause=alarm.sentence(), changes=changes)
 
 
-def complete_roll_back(run: RunFolder) -> None:
+def decisions_at_start(run: RunFolder, *, accept_changes: bool = False) -> list[Decision]:
+    """The run's decisions, the last of them carried out."""
+    decisions = read_decisions(run, accept_changes=accept_changes)
+    complete_roll_back(run, decisions)
+    return decisions
+
+
+def complete_roll_back(run: RunFolder, decisions: list[Decision]) -> None:
     """Move away what was made after the step that the last roll-back went to, if that is not done
     yet. Nothing is made meanwhile, so doing it twice is doing it once.
     """
-    held = read_roll_backs(run)
-    if not held or held[-1]["done"]:
+    if not decisions or decisions[-1].get("done", True):
         return
-    step, kept = held[-1]["to_step"], run.rolled_back(len(held))
-    kept.mkdir(parents=True, exist_ok=True)
+    last = decisions[-1]
+    try:
+        move_away(run, last["to_step"], run.rolled_back(last["folder"]))
+        write_decisions(run, [*decisions[:-1], {**last, "done": True}])
+    except (OSError, InputError) as error:
+        raise InputError(
+            f"{run.path}: the roll-back to step {last['to_step']} could not be completed "
+            f"({error}); nothing is lost: free space, or make the folder writable, then open-rs "
+            f"train --resume {run.path}, which completes it"
+        ) from error
+    last["done"] = True
+
+
+def move_away(run: RunFolder, step: int, kept: Path) -> None:
+    """What was made after `step` goes to the folder `kept`, with a copy of all metrics."""
     if run.metrics.exists():
-        shutil.copy2(run.metrics, kept / run.metrics.name)
+        write_bytes(kept / run.metrics.name, run.metrics.read_bytes())
     for path in made_after(run, step):
         target = kept / path.relative_to(run.path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -256,11 +295,11 @@ def complete_roll_back(run: RunFolder) -> None:
     for newer in checkpoint_steps(run):
         if newer > step:
             remove_checkpoint(run.checkpoint(newer))
-    write_json(run.roll_backs, [*held[:-1], {**held[-1], "done": True}])
 
 
-def watch_again(training: Training) -> None:
-    """The sentinel as it is after the last row of the metrics.
+def watch_again(training: Training) -> list[Alarm]:
+    """The sentinel as it is after the last row of the metrics, and the alarms of the last batch
+    that nothing has followed from yet: the run was killed, or saved by a signal, before it could.
 
     It knows the rows since a setting changed of which the series themselves are made: another cap
     makes other lengths. A learning rate does not, and what was normal before stays so. Held-out
@@ -268,14 +307,16 @@ def watch_again(training: Training) -> None:
     """
     moved = {row["step"] for row in changes_of(training) if row["key"].startswith(MOVES_SERIES)}
     training.sentinel = Sentinel()
-    before = 0
+    before, alarms = 0, list[Alarm]()
     for row in read_metrics(training.run):
         if row["step"] > before and (before in moved or jumps(training.recipe, row["step"])):
             training.sentinel.learn_anew()
         before = row["step"]
-        training.sentinel.observe(planned(training, row))
+        alarms += training.sentinel.observe(planned(training, row))
     if before in moved:
         training.sentinel.learn_anew()
+    since = training.state.step - training.recipe.train.updates_per_batch
+    return to_answer(training, [alarm for alarm in alarms if alarm.step > since])
 
 
 def planned(training: Training, row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -286,11 +327,38 @@ def planned(training: Training, row: Mapping[str, Any]) -> Mapping[str, Any]:
     return with_plan(row, rate)
 
 
-def pause(training: Training, reason: object) -> GuardStop:
-    """The end of a paused run, resumable."""
-    run, step = training.run, training.state.step
-    log_event(run, "stop", step, reason="alarm", cause=str(reason))
-    return GuardStop(
-        f"sentinel: {reason}; paused after step {step}, which is saved; look at its rollouts, then "
-        f"open-rs train --resume {run.path}, with sentinel.action=warn to go on as it is"
+# --- ends ---
+
+
+def note_end(training: Training, end: Ended, action: str) -> None:
+    """What ended the steps, once their last one is saved."""
+    name, step = end.alarm.detector.name, training.state.step
+    decision = {
+        "action": action,
+        "from_step": end.alarm.step,
+        "to_step": step,
+        "detector": name,
+        "cause": str(end),
+    }
+    training.decisions.append(decision)
+    write_decisions(training.run, training.decisions)
+    log_event(
+        training.run, "stop", step, reason="alarm", action=action, detector=name, cause=str(end)
     )
+
+
+def pause(training: Training, end: Paused) -> GuardStop:
+    """The end of a paused run, resumable."""
+    run, name = training.run, end.alarm.detector.name
+    note_end(training, end, "pause")
+    return GuardStop(
+        f"sentinel: {end}; paused after step {training.state.step}, which is saved; look at its "
+        f"rollouts, then go on by open-rs train --resume {run.path}, or without a pause at later "
+        f"alarms by {to_go_on(run, training.recipe, name)}"
+    )
+
+
+def end_for_good(training: Training, end: Stopped) -> None:
+    """The training ends here, and the stages after it follow."""
+    note_end(training, end, "stop")
+    say(f"sentinel: {end}; the training ends here, after step {training.state.step}")

@@ -8,7 +8,7 @@ from open_rs.errors import EngineStop, GuardStop, InputError
 from open_rs.interrupt import DeadlinePassed, Interrupted, undisturbed
 from open_rs.runs import log_event
 from open_rs.train.checkpoint import checkpoint_steps
-from open_rs.train.guard import Paused, Stopped, pause
+from open_rs.train.guard import Paused, Stopped, end_for_good, pause
 from open_rs.train.journal import journal_path
 from open_rs.train.setup import Training
 
@@ -35,8 +35,7 @@ def leaving_well(training: Training, save: Save) -> Iterator[None]:
         raise pause(training, alarm) from None
     except Stopped as alarm:
         save_to_go_on(training, save)
-        say(f"sentinel: {alarm}; the training ends here")
-        log_event(run, "stop", training.state.step, reason="alarm", cause=str(alarm))
+        end_for_good(training, alarm)
     except DeadlinePassed:
         save_to_go_on(training, save)
         step = training.state.step

@@ -25,12 +25,13 @@ from open_rs.runs import RunFolder, append_jsonl, fsync_path, log_event, read_me
 from open_rs.train.advantages import is_masked, set_advantages
 from open_rs.train.batches import MicroBatch, Row
 from open_rs.train.checkpoint import take_snapshot
+from open_rs.train.decisions import ending, told_end
 from open_rs.train.distributed import ALONE, Ranks, blaming
 from open_rs.train.distributed_work import Step, share_batches, share_reference, update
 from open_rs.train.guard import (
     RolledBack,
     act,
-    complete_roll_back,
+    decisions_at_start,
     follow,
     pull_triggers,
     settings_of,
@@ -63,10 +64,14 @@ def train(
     """Train from where `run` stands to the recipe's last step.
 
     A signal (Interrupted), a cap of the budget or a guard (GuardStop) ends it resumable.
+    What the sentinel has ended stays so, until the recipe asks for something else.
     `accept_changes`: go on although model, data or libraries are not those of the start. `ranks`:
     the processes that share the work, of which this one leads.
     """
-    complete_roll_back(run)
+    decisions = decisions_at_start(run, accept_changes=accept_changes)
+    if end := ending(run, recipe, decisions):
+        say(told_end(run, recipe, end))
+        return
     with (
         blaming(ranks),
         stop_on_signals(),
@@ -76,9 +81,9 @@ def train(
         leaving_well(training, save),
     ):
         rehearse(training)
-        watch_again(training)
         while True:
             with suppress(RolledBack):  # then the steps go on from an earlier one
+                act(training, watch_again(training))
                 steps(training, [view.row, trackers.log])
                 break
         training.saver.wait()

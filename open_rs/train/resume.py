@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from open_rs.console import say
-from open_rs.errors import InputError
+from open_rs.errors import GuardStop, InputError
 from open_rs.evaluate.records import problems_hash
 from open_rs.models import model_hash
 from open_rs.plan.cost import device_name
@@ -46,6 +46,7 @@ from open_rs.train.checkpoint import (
     restore,
     set_aside_damaged,
 )
+from open_rs.train.decisions import ending, held_decisions, told_end
 
 # Settings that may change between two starts: where and how the work is done, never what it is.
 FREE_KEYS = (
@@ -257,6 +258,8 @@ def recipe_to_resume(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
             place = place[part]
         say(f"{run.recipe.name} has no {key}: its default is taken, {json.dumps(place)}")
     refuse_recipe_changes(run, held, recipe)
+    if end := ending(run, recipe, held_decisions(run)):
+        raise GuardStop(told_end(run, recipe, end))
     if held != resolved:
         write_json(run.recipe, resolved)
     return recipe

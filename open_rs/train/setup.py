@@ -23,6 +23,7 @@ from open_rs.rollout.protocol import Prompt
 from open_rs.runs import Ledger, RunFolder, log_event, read_log, training_source
 from open_rs.train.budget import Budget
 from open_rs.train.checkpoint import TrainState
+from open_rs.train.decisions import Decision, held_decisions
 from open_rs.train.distributed import ALONE, Ranks
 from open_rs.train.distributed_layout import Replicated
 from open_rs.train.distributed_work import SharedSampler
@@ -64,6 +65,7 @@ class Training:
     autocast: AbstractContextManager[Any]
     layout: Replicated  # of the policy over the ranks of the job, `layout.ranks`
     pass_rates: dict[str, float]  # by problem id; empty where the recipe asks for no band of them
+    decisions: list[Decision]  # of the sentinel so far
     sentinel: Sentinel = field(default_factory=Sentinel)
     probes: list[Probe] = field(default_factory=list)  # of the weights that the engine had last
     origin: dict[str, Any] = field(default_factory=dict)  # `resume.origin_of`
@@ -147,6 +149,7 @@ def open_training(
             autocast=learner.autocast,
             layout=layout,
             pass_rates=pass_rates(training_source(recipe, run)) if uses_band(recipe) else {},
+            decisions=held_decisions(run),
         )
         training.origin = origin_of(training)
         stack.callback(lambda: budget.close(training.state.step))  # of a refused start, too

@@ -9,9 +9,10 @@ from test_resume import Killed, recipe_with, start, trace
 from open_rs.errors import GuardStop
 from open_rs.problems import Problem
 from open_rs.rollout.protocol import Rollout, RolloutGroup
-from open_rs.runs import read_log, read_metrics, write_json
+from open_rs.runs import read_log, read_metrics
 from open_rs.train import guard, loop, sentinel
-from open_rs.train.guard import evidence, read_roll_backs
+from open_rs.train.decisions import held_decisions, roll_backs
+from open_rs.train.guard import evidence
 from open_rs.train.resume import recipe_to_resume
 
 CAP = "rollout.max_completion_tokens"
@@ -60,8 +61,12 @@ def events(run, name):
     return [row for row in read_log(run.events) if row["event"] == name]
 
 
-def resume(run):
-    loop.train(recipe_to_resume(run), run)
+def resume(run, *changes):
+    loop.train(recipe_to_resume(run, changes), run)
+
+
+def rolled(run):
+    return roll_backs(held_decisions(run))
 
 
 def test_an_alarm_is_told_with_its_evidence_and_the_run_goes_on(tmp_path):
@@ -139,7 +144,7 @@ def rolled_back(tmp_path_factory):
 
 def test_roll_back_goes_on_from_a_healthy_checkpoint_with_the_change(rolled_back):
     run = rolled_back
-    (entry,) = read_roll_backs(run)
+    (entry,) = rolled(run)
     assert (entry["from_step"], entry["to_step"], entry["done"]) == (8, 4, True)
     assert entry["changes"] == [{"step": 4, "key": CAP, "value": 24}]
     rows = [row for row in read_metrics(run) if "completion/max_tokens" in row]
@@ -178,7 +183,7 @@ def test_a_roll_back_that_is_killed_is_completed(rolled_back, tmp_path, monkeypa
             patch.setattr(
                 loop, "learn",
                 lambda training, *args, **kwargs: die()
-                if read_roll_backs(training.run) and training.state.step == 6
+                if training.decisions and training.state.step == 6
                 else real(training, *args, **kwargs),
             )  # fmt: skip
         with pytest.raises(Killed):
@@ -186,7 +191,7 @@ def test_a_roll_back_that_is_killed_is_completed(rolled_back, tmp_path, monkeypa
     run = loop.RunFolder(tmp_path / "run")
     resume(run)
     assert trace(run, 10) == trace(rolled_back, 10)
-    assert len(read_roll_backs(run)) == 1
+    assert len(rolled(run)) == 1
 
 
 def test_without_a_healthy_checkpoint_or_after_too_many_roll_backs_the_run_is_paused(tmp_path):
@@ -200,17 +205,20 @@ def test_without_a_healthy_checkpoint_or_after_too_many_roll_backs_the_run_is_pa
 def test_an_alarm_that_comes_back_unchanged_pauses_instead_of_the_same_steps_again(tmp_path):
     with pytest.raises(GuardStop, match="back after a roll-back to step 4 that changed nothing"):
         start(squeezed(**WIDER | {"changes": []}), tmp_path / "run")
-    assert len(read_roll_backs(loop.RunFolder(tmp_path / "run"))) == 1
+    assert len(rolled(loop.RunFolder(tmp_path / "run"))) == 1
 
 
 def test_a_roll_back_undoes_what_an_earlier_one_changed_behind_its_place(tmp_path):
-    run = loop.RunFolder(tmp_path)
+    key = "train.learning_rate"
     rows = [
-        {"to_step": 20, "changes": [{"step": 20, "key": "train.learning_rate", "value": 3e-7}]},
-        {"to_step": 10, "changes": [{"step": 10, "key": "train.learning_rate", "value": 9e-8}]},
+        {
+            "action": "roll_back",
+            "to_step": step,
+            "changes": [{"step": step, "key": key, "value": to}],
+        }
+        for step, to in ((20, 3e-7), (10, 9e-8))
     ]
-    write_json(run.roll_backs, rows)
-    training = SimpleNamespace(run=run, state=SimpleNamespace(changes=[]))
+    training = SimpleNamespace(decisions=rows, state=SimpleNamespace(changes=[]))
     assert guard.changes_of(training) == rows[1]["changes"]
 
 
@@ -230,9 +238,11 @@ def test_the_checkpoint_of_the_last_roll_back_stays_healthy(
     run = loop.RunFolder(tmp_path)
     for step in (10, 20, 30):
         run.checkpoint(step).mkdir(parents=True)
-    write_json(run.roll_backs, [{"to_step": step} for step in went_to])
+    decisions = [{"action": "roll_back", "to_step": step} for step in went_to]
     monkeypatch.setattr(guard, "damage", lambda folder: None)
-    training = SimpleNamespace(run=run, recipe=recipe_with(), saver=SimpleNamespace(wait=int))
+    training = SimpleNamespace(
+        run=run, recipe=recipe_with(), saver=SimpleNamespace(wait=int), decisions=decisions
+    )
     found = sentinel.Alarm(alarm, sentinel.DETECTORS[0], 0.0, 0.0)
     assert guard.healthy_checkpoint(training, found) == goes_to
 
