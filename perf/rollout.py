@@ -13,7 +13,6 @@ asked for.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from results import add_output, write
 from transformers import GenerationConfig, LogitsProcessorList
 from workloads import WORKLOADS, Forced, Workload, force_ours, forced_ends, problem_rows
 
@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, nargs="*", default=[128, 512])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="a .md or .json file")
+    add_output(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     head = [f"`python perf/rollout.py {' '.join(sys.argv[1:])}`", "", machine()]
@@ -271,14 +271,9 @@ def main() -> None:
     text = ""
     for found in measure(bench, args):  # a run that is cut off keeps its finished repeats
         text = markdown(found, head)
-        if args.out is not None:
-            args.out.write_text(as_json(found) if args.out.suffix == ".json" else text)
+        runs = {name: [asdict(run) for run in several] for name, several in found["runs"].items()}
+        write(args, text, {"machine": machine(), **found, "runs": runs})
     print(text)
-
-
-def as_json(found: dict[str, Any]) -> str:
-    plain = {name: [asdict(run) for run in several] for name, several in found["runs"].items()}
-    return json.dumps({"machine": machine(), **found, "runs": plain}) + "\n"
 
 
 if __name__ == "__main__":

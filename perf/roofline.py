@@ -1,6 +1,6 @@
 """What this machine can do, and which share of it each phase of our step reaches.
 
-    OMP_NUM_THREADS=2 python perf/roofline.py --model models/smollm2-135m --out runs/roofline.md
+    OMP_NUM_THREADS=2 python perf/roofline.py --model models/smollm2-135m --json runs/roofline.json
 
 Measured first: the rate of large float32 (and bfloat16) matrix products, the bandwidth of memory
 (a copy of 256 MB, read and write counted), and the time of one decoding step's matrix products at
@@ -19,10 +19,12 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from results import add_output, write
 
 from open_rs.recipe import Recipe, recipe_from_dict
 from open_rs.rollout.slots import Slots
@@ -101,9 +103,26 @@ def workload(model: str, data: Path, cap: int) -> Recipe:
     )  # fmt: skip
 
 
-def measure(recipe: Recipe, rows: int) -> list[str]:
-    """A step of the workload against the limits, as lines of a table."""
-    lines, timed = [], Timed()
+@dataclass(frozen=True)
+class Phase:
+    """A phase of a step, seconds: those it took, and those of its limit."""
+
+    name: str
+    seconds: float
+    limit: float
+    limit_is: str  # what the limit is made of
+
+    @property
+    def line(self) -> str:
+        return (
+            f"| {self.name} | {self.seconds:.3g} s | {self.limit:.3g} s {self.limit_is} | "
+            f"{self.limit / self.seconds:.0%} |"
+        )
+
+
+def measure(recipe: Recipe, rows: int) -> list[Phase]:
+    """A step of the workload against the limits."""
+    timed = Timed()
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(Path(folder) / "run", recipe)
         with open_training(recipe, run) as training:
@@ -117,15 +136,17 @@ def measure(recipe: Recipe, rows: int) -> list[str]:
             full = statistics.median(timed.seconds[rows])
             tokens = metrics["tokens/completion"]
             streamed = weights * 4 / bandwidth()
-            lines.append(
-                f"| decoding, {rows} rows in flight | {full * 1e3:.0f} ms a step | "
-                f"{limit * 1e3:.0f} ms of products (weights alone: {streamed * 1e3:.0f} ms) | "
-                f"{limit / full:.0%} |"
+            decoding = Phase(
+                f"decoding, {rows} rows in flight",
+                full,
+                limit,
+                f"of products (weights alone: {streamed:.3g} s)",
             )
-            ideal = tokens / rows * limit
-            lines.append(
-                f"| rollout as a whole, {tokens:,.0f} tokens | {whole:.1f} s | {ideal:.1f} s with "
-                f"{rows} rows in flight throughout | {ideal / whole:.0%} |"
+            sampled = Phase(
+                f"rollout as a whole, {tokens:,.0f} tokens",
+                whole,
+                tokens / rows * limit,
+                f"with {rows} rows in flight throughout",
             )
             for group in groups:  # signal in every group, so that every row is trained on
                 for rollout in group.rollouts:
@@ -135,12 +156,13 @@ def measure(recipe: Recipe, rows: int) -> list[str]:
             loop.learn(training, batches, first_of_batch=True)
             spent = time.perf_counter() - started
             useful = tokens + sum(len(group.prompt_ids) for group in groups)
-            ideal = 6 * weights * useful / peak
-            lines.append(
-                f"| update, {useful:,.0f} useful tokens | {spent:.1f} s | {ideal:.1f} s at the "
-                f"rate of large products | {ideal / spent:.0%} |"
+            learning = Phase(
+                f"update, {useful:,.0f} useful tokens",
+                spent,
+                6 * weights * useful / peak,
+                "at the rate of large products",
             )
-    return lines
+    return [decoding, sampled, learning]
 
 
 def main() -> None:
@@ -149,25 +171,30 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cap", type=int, default=256)
     parser.add_argument("--rows", type=int, default=32)
-    parser.add_argument("--out", type=Path)
+    add_output(parser)
     given = parser.parse_args()
+    rates = {
+        "float32, FLOP/s": gemm_rate(torch.float32),
+        "bfloat16, FLOP/s": gemm_rate(torch.bfloat16),
+        "memory, bytes/s": bandwidth(),
+    }
+    phases = measure(workload(given.model, given.data, given.cap), given.rows)
     lines = [
         f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch "
         f"{torch.__version__}",
         "",
-        f"- float32 products: {gemm_rate(torch.float32) / 1e9:.0f} GFLOP/s",
-        f"- bfloat16 products: {gemm_rate(torch.bfloat16) / 1e9:.0f} GFLOP/s",
-        f"- memory, a copy: {bandwidth() / 1e9:.1f} GB/s",
+        f"- float32 products: {rates['float32, FLOP/s'] / 1e9:.0f} GFLOP/s",
+        f"- bfloat16 products: {rates['bfloat16, FLOP/s'] / 1e9:.0f} GFLOP/s",
+        f"- memory, a copy: {rates['memory, bytes/s'] / 1e9:.1f} GB/s",
         "",
         f"| phase ({given.model}, 4 x 8, cap {given.cap}) | measured | limit | reached |",
         "|---|---|---|---|",
-        *measure(workload(given.model, given.data, given.cap), given.rows),
+        *[phase.line for phase in phases],
     ]
     text = "\n".join(lines) + "\n"
     print(text)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text, encoding="utf-8")
+    facts = {"model": given.model, "rates": rates, "phases": [asdict(one) for one in phases]}
+    write(given, text, facts)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A complete GRPO step, ours and TRL's, interleaved on one machine: seconds, tokens, peak memory.
 
     make perf-env                                          # once: .venv-perf, with trl==1.16.0
-    OMP_NUM_THREADS=2 .venv-perf/bin/python perf/step.py W1 --out runs/step_w1.md
+    OMP_NUM_THREADS=2 .venv-perf/bin/python perf/step.py W1 --out runs/step_w1.md \\
+        --json runs/step_w1.json
 
 Two worker processes hold the same model, prompts, group size, cap and threads; the parent lets them
 take one step each in turn, so that both meet the same machine. A step is everything from prompts
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from results import add_output, write
 from workloads import WORKLOADS, Forced, Workload, force_ours, forced_ends, problem_rows
 
 WARM_UP = 1  # steps of each side that are not counted
@@ -261,8 +263,7 @@ class Worker:
 
 def table(name: str, load: Workload, workers: list[Worker]) -> str:
     """Medians with their range, and the ratio to TRL's faster setting."""
-    mine, *theirs = workers
-    fastest = min(theirs, key=lambda one: statistics.median(one.counted("seconds")))
+    mine, fastest = workers[0], faster_setting(workers)
     rows = [
         f"### {name}: {load.model}, {load.prompts} x {load.group_size}, cap {load.cap}"
         + (", forced lengths, half of the groups dead" if load.forced else ""),
@@ -278,8 +279,7 @@ def table(name: str, load: Workload, workers: list[Worker]) -> str:
             f"{statistics.mean(tokens):,.0f} | {sum(tokens) / sum(seconds):,.0f} | "
             f"{one.peak / 2**30:.2f} GiB |"
         )
-    pairs = list(zip(fastest.counted("seconds"), mine.counted("seconds"), strict=True))
-    ratios = sorted(theirs / ours for theirs, ours in pairs)
+    ratios = sorted(ratios_of(workers))
     rows += [
         "",
         f"{name}: {statistics.median(ratios):.1f}x faster than {fastest.name} "
@@ -287,6 +287,28 @@ def table(name: str, load: Workload, workers: list[Worker]) -> str:
         f"{mine.peak / fastest.peak:.0%} of its peak memory",
     ]
     return "\n".join(rows)
+
+
+def faster_setting(workers: list[Worker]) -> Worker:
+    """Of TRL's."""
+    return min(workers[1:], key=lambda one: statistics.median(one.counted("seconds")))
+
+
+def ratios_of(workers: list[Worker]) -> list[float]:
+    """Of every pair of steps, how many times TRL's seconds are ours."""
+    theirs = faster_setting(workers).counted("seconds")
+    ours = workers[0].counted("seconds")
+    return [their / our for their, our in zip(theirs, ours, strict=True)]
+
+
+def facts_of(name: str, workers: list[Worker]) -> dict[str, Any]:
+    """The numbers behind the table; memory in bytes."""
+    sides = {
+        one.name: {"peak": one.peak, **{key: one.counted(key) for key in ("seconds", "tokens")}}
+        for one in workers
+    }
+    faster = faster_setting(workers).name
+    return {"workload": name, "ratios": ratios_of(workers), "faster": faster, "sides": sides}
 
 
 def machine() -> str:
@@ -306,7 +328,7 @@ def main() -> None:
     parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("--steps", type=int, default=6, help="counted steps of each side")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--out", type=Path)
+    add_output(parser)
     parser.add_argument(
         "--passes", type=int, nargs="+", help="rows of a pass of TRL; else all, and 8"
     )
@@ -338,9 +360,7 @@ def main() -> None:
         for one in workers:
             one.end()
     print(text)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text, encoding="utf-8")
+    write(given, text, facts_of(given.workload, workers))
 
 
 if __name__ == "__main__":
