@@ -3,14 +3,15 @@ and what a run comes to that was rolled back.
 
     export OMP_NUM_THREADS=1
     python perf/collapse.py healthy --seeds 0-39 --steps 125
-    python perf/collapse.py faults --seeds 0-9
+    python perf/collapse.py faults --seeds 0-9 [--only NAME]
     python perf/collapse.py replay --seeds 10-39     the tables of what is kept of these seeds
     python perf/collapse.py recover --seeds 0-2
 
 The model is the shipped one, on the quickstart's arithmetic with 4 prompts x 8 a step, KL measured.
 `healthy` trains runs that nobody disturbs, from a reward of 0.9 to one near its most, 1.5.
 `faults` trains each seed once up to the onset, then goes on from that checkpoint once for
-every fault, in a copy of the run, for ten steps with the fault in place. Both keep the metrics of
+every fault, in a copy of the run, for ten steps with the fault in place, or 25 where it grows by
+and by. Both keep the metrics of
 their runs below --series and take what is there as done.
 
 The detectors look at nothing but metrics, so `replay` shows the kept ones to them again: whoever
@@ -35,7 +36,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from faults import FAULTS, RECOVERIES, Fault
+from faults import AFTER, FAULTS, ONSET, RECOVERIES, Fault, Put
 
 from open_rs.errors import GuardStop
 from open_rs.recipe import Recipe, recipe_from_dict
@@ -46,7 +47,6 @@ from open_rs.train.resume import recipe_to_resume
 from open_rs.train.sentinel import Alarm, Sentinel, with_plan
 from open_rs.train.settings import planned_rate
 
-ONSET, AFTER = 30, 10  # the last healthy step, and the steps with a fault
 FAULT_STEPS, RECOVER_STEPS = 60, 80  # planned
 
 
@@ -76,7 +76,7 @@ def recipe_of(seed: int, num_steps: int) -> Recipe:
 
 @contextmanager
 def until(
-    last: int | None = None, fault: Fault | None = None, *, ends: bool = False
+    last: int | None = None, fault: Put | None = None, *, ends: bool = False
 ) -> Iterator[None]:
     """Runs end after step `last`; the fault is in place from the first rollout on, and up to the
     first roll-back where that `ends` it.
@@ -133,10 +133,13 @@ def train_healthy(seeds: Sequence[int], steps: int, series: Path) -> None:
             keep(run, path)
 
 
-def train_faults(seeds: Sequence[int], series: Path) -> None:
-    """Runs that are healthy up to the onset, and then each with one of the faults."""
+def train_faults(seeds: Sequence[int], series: Path, only: str) -> None:
+    """Runs that are healthy up to the onset, and then each with one of the faults, by a pattern of
+    their names.
+    """
     for seed in seeds:
-        left = {name: series_path(series, name, seed) for name in FAULTS}
+        names = [name for name in FAULTS if re.search(only, name)]
+        left = {name: series_path(series, name, seed) for name in names}
         left = {name: path for name, path in left.items() if not path.exists()}
         if not left:
             continue
@@ -147,7 +150,7 @@ def train_faults(seeds: Sequence[int], series: Path) -> None:
             for name, path in left.items():
                 run = RunFolder(Path(folder) / "run")
                 shutil.copytree(healthy.path, run.path)
-                with until(ONSET + AFTER, FAULTS[name]):
+                with until(ONSET + FAULTS[name].watched, FAULTS[name].put):
                     loop.train(recipe_to_resume(run), run)
                 keep(run, path)
                 shutil.rmtree(run.path)
@@ -194,10 +197,11 @@ def healthy_lines(seeds: Sequence[int], series: Path) -> list[str]:
 def fault_lines(seeds: Sequence[int], series: Path) -> list[str]:
     """One line a fault: how many of the seeds it was found in, how late, by what."""
     lines = [
-        "| fault | found within ten steps | delay, median (most) | detectors (runs) |",
-        "|---|---|---|---|",
+        f"| fault | within {AFTER} steps | while watched | delay, median (most) "
+        "| detectors (runs) |",
+        "|---|---|---|---|---|",
     ]
-    for name in FAULTS:
+    for name, fault in FAULTS.items():
         there = [seed for seed in seeds if series_path(series, name, seed).exists()]
         delays, by = list[int](), Counter[str]()
         for seed in there:
@@ -206,7 +210,12 @@ def fault_lines(seeds: Sequence[int], series: Path) -> list[str]:
             delays += [found[0].step - ONSET] if found else []
         delay = f"{statistics.median(delays):g} ({max(delays)})" if delays else "-"
         detectors = ", ".join(f"{one} ({count})" for one, count in by.most_common())
-        lines.append(f"| {name} | {len(delays)} of {len(there)} | {delay} | {detectors} |")
+        soon = sum(delay <= AFTER for delay in delays)
+        if there:
+            lines.append(
+                f"| {name} | {soon} of {len(there)} | {len(delays)} in {fault.watched} steps "
+                f"| {delay} | {detectors or '-'} |"
+            )
     return lines
 
 
@@ -239,12 +248,14 @@ def train_recover(seeds: Sequence[int], series: Path, only: str) -> list[str]:
                 path = series_path(series / "recover", name, seed)
                 if path.exists():
                     continue
-                fault, changes, ends = RECOVERIES.get(name, (None, "", False))
+                fault = RECOVERIES.get(name)
                 run = RunFolder(Path(folder) / "run")
                 shutil.copytree(start.path, run.path)
                 action = "roll_back" if fault else "warn"
-                asked = [f"sentinel.action={action}", f"sentinel.changes=[{changes}]"]
-                with until(None, fault, ends=ends):
+                change, ends = (fault.change, fault.ends) if fault else ("", False)
+                asked = [f"sentinel.action={action}", f"sentinel.changes=[{change}]"]
+                placed = (fault.put_as_setting or fault.put) if fault else None
+                with until(None, placed, ends=ends):
                     loop.train(recipe_to_resume(run, asked), run)
                 backs = [row for row in read_log(run.events) if row["event"] == "roll_back"]
                 score = [row for row in read_metrics(run) if "validation/pass@1" in row][-1]
@@ -267,11 +278,11 @@ def recover_lines(seeds: Sequence[int], series: Path) -> list[str]:
     lines = [
         f"{len(healthy)} seeds; healthy runs end at {first:.3f}",
         "",
-        "| fault | seeds | roll-backs | ended at the last step | score, mean "
+        "| fault | ended by | seeds | roll-backs | ended at the last step | score, mean "
         "| of the healthy run's (least, most of the seeds) |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name in RECOVERIES:
+    for name, fault in RECOVERIES.items():
         found = {seed: row for seed, row in ends(name).items() if seed in healthy}
         if not found:
             continue
@@ -281,11 +292,20 @@ def recover_lines(seeds: Sequence[int], series: Path) -> list[str]:
         backs = statistics.mean(len(row["roll_backs"]) for row in found.values())
         whole = sum(row["step"] == RECOVER_STEPS for row in found.values())
         lines.append(
-            f"| {name} | {len(found)} | {backs:.1f} | {whole} of {len(found)} "
+            f"| {name} | {ended_by(fault)} | {len(found)} | {backs:.1f} | {whole} of {len(found)} "
             f"| {statistics.mean(scores.values()):.3f} "
             f"| {100 * total:.1f} % ({min(shares):.1f}, {max(shares):.1f}) |"
         )
     return lines
+
+
+def ended_by(fault: Fault) -> str:
+    """What ends it: where that is the roll-back alone, the steps after it are those of a run that
+    had no fault, and the score follows by construction.
+    """
+    if not fault.ends:
+        return "the change"
+    return "the roll-back" if fault.change else "the roll-back, by construction"
 
 
 def seeds_of(text: str) -> list[int]:
@@ -299,7 +319,7 @@ def main() -> None:
     parser.add_argument("trial", choices=("healthy", "faults", "replay", "recover"))
     parser.add_argument("--seeds", type=seeds_of, default=seeds_of("0-9"))
     parser.add_argument("--steps", type=int, default=125, help="of each healthy run")
-    parser.add_argument("--only", default="", help="recover: faults with names that match this")
+    parser.add_argument("--only", default="", help="faults with names that match this")
     parser.add_argument("--series", type=Path, default=Path("runs/series"))
     given = parser.parse_args()
     made = list[str]()
@@ -309,7 +329,7 @@ def main() -> None:
         if given.trial == "healthy":
             train_healthy(given.seeds, given.steps, given.series)
         if given.trial == "faults":
-            train_faults(given.seeds, given.series)
+            train_faults(given.seeds, given.series, given.only)
         made = replay(given.seeds, given.series)
     print("\n".join([f"{platform.machine()}, {os.cpu_count()} cores", "", *made]))
 

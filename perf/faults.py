@@ -1,10 +1,14 @@
-"""Faults put into a training run, for perf/collapse.py. Each is in place within a `with` block."""
+"""Faults put into a training run, for perf/collapse.py. Each is in place within a `with` block.
+
+A sudden fault is there in full from step ONSET + 1 on; a slow one grows in equal parts, for RAMP
+steps, from nothing to the same.
+"""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -16,42 +20,63 @@ from open_rs.scripts import outside_share
 from open_rs.train import loop
 from open_rs.train.guard import changes_of
 
-Fault = Callable[[Any], AbstractContextManager[Any]]  # takes the Training
+Put = Callable[[Any], AbstractContextManager[Any]]  # takes the Training
 CAP = "rollout.max_completion_tokens"
+ONSET, AFTER = 30, 10  # the last healthy step, and the steps with a sudden fault
+RAMP, AFTER_RAMP = (
+    20,
+    25,
+)  # of a slow one: the steps in which it grows, and those that it is watched
 
 
-def higher_rate(factor: float) -> Fault:
-    """The optimizer's steps are `factor` times what the recipe plans."""
+def grown(step: int) -> float:
+    """How much of a slow fault there is at a step, 0 to 1."""
+    return min((step - ONSET) / RAMP, 1.0)
 
-    def fault(training: Any) -> Any:
+
+def higher_rate(factor: float, *, slow: bool = False) -> Put:
+    """The optimizer's steps are `factor` times what the recipe plans; slow: a power of it."""
+
+    def put_fault(training: Any) -> Any:
         plain = loop.learning_rate
-        return patch.object(loop, "learning_rate", lambda *args: factor * plain(*args))
 
-    return fault
+        def rate(step: int, recipe: Any) -> float:
+            return factor ** (grown(step) if slow else 1.0) * plain(step, recipe)
+
+        return patch.object(loop, "learning_rate", rate)
+
+    return put_fault
 
 
-def rewarded(add: Callable[[Any], float], *, keep: bool = True) -> Fault:
-    """Rewards with something added to them, or put in their place."""
+def rewarded(
+    add: Callable[[Any], float], *, keep: bool = True, centred: bool = False, slow: bool = False
+) -> Put:
+    """Rewards with something added to them, or put in their place; centred: less its mean over the
+    step, which keeps the mean reward.
+    """
 
-    def fault(training: Any) -> Any:
+    def put_fault(training: Any) -> Any:
         plain = loop.score
 
         def score(groups: Any, *args: Any, **kwargs: Any) -> Any:
             report = plain(groups, *args, **kwargs)
-            for rollout in rollouts_of(groups):
-                if rollout.reward is not None:
-                    rollout.reward = add(rollout) + (rollout.reward if keep else 0.0)
+            scored = [one for one in rollouts_of(groups) if one.reward is not None]
+            part = grown(training.state.step + 1) if slow else 1.0
+            added = [part * add(rollout) for rollout in scored]
+            middle = sum(added) / max(len(added), 1) if centred else 0.0
+            for rollout, more in zip(scored, added, strict=True):
+                rollout.reward = more - middle + (rollout.reward if keep else 0.0)
             return report
 
         return patch.object(loop, "score", score)
 
-    return fault
+    return put_fault
 
 
-def sampled(change: Callable[[list[Any]], None]) -> Fault:
+def sampled(change: Callable[[list[Any]], None]) -> Put:
     """Groups that were changed after they were sampled and graded."""
 
-    def fault(training: Any) -> Any:
+    def put_fault(training: Any) -> Any:
         plain = training.sampler.sample
 
         def sample(*args: Any, **kwargs: Any) -> Any:
@@ -61,24 +86,27 @@ def sampled(change: Callable[[list[Any]], None]) -> Fault:
 
         return patch.object(training.sampler, "sample", sample)
 
-    return fault
+    return put_fault
 
 
-def setting(key: str, value: float) -> Fault:
-    """A setting goes wrong, until a change of it is made."""
+def setting(key: str, value: float, *, slow_from: float | None = None) -> Put:
+    """A setting goes wrong, until a change of it is made; slow: by and by, from where it is."""
 
-    def fault(training: Any) -> Any:
+    def put_fault(training: Any) -> Any:
         plain = loop.settings_of
 
         def settings(training: Any, step: int) -> Any:
             now = plain(training, step)
             if any(row["key"] == key for row in changes_of(training)):
                 return now
-            return validated(put(now.model_dump(mode="json"), {key: value}), where="fault")
+            wrong = value
+            if slow_from is not None:
+                wrong = round(slow_from + grown(step) * (value - slow_from))
+            return validated(put(now.model_dump(mode="json"), {key: wrong}), where="fault")
 
         return patch.object(loop, "settings_of", settings)
 
-    return fault
+    return put_fault
 
 
 def rollouts_of(groups: Sequence[Any]) -> Iterator[Any]:
@@ -144,35 +172,66 @@ def script_paid(rollout: Rollout, problem: Problem) -> float:
     return outside_share(rollout.completion, ("latin",))
 
 
-FAULTS: dict[str, Fault] = {
-    "learning rate x 30": higher_rate(30),
-    "reward pays for length": rewarded(lambda rollout: 3 * rollout.num_tokens / 64),
-    "reward pays for another script": rewarded(lambda rollout: 3 * script_paid(rollout, None)),  # type: ignore[arg-type]
-    "rollouts in another group": sampled(mix),
-    "engine keeps old weights": stale_weights,
-    "cap cut to 24 tokens": setting(CAP, 24),
-    "KL: learning rate x 100": higher_rate(100),
-    "reward constant, dead groups": rewarded(lambda rollout: 0.0, keep=False),
-    "NaN in the loss": not_a_number,
-    "half of the golds wrong": wrong_golds,
-    "grader times out on half": sampled(time_out),
-}
+def length_paid(rollout: Rollout) -> float:
+    return 3 * rollout.num_tokens / 64
+
+
 LOWER = '{key = "train.learning_rate", times = 0.3}'  # the default change, after any alarm
-# For `recover`: the fault, the changes at a roll-back, and whether the roll-back itself ends it.
-# Weights of rewards and the cap go wrong as settings here, so that a change can put them right.
-RECOVERIES: dict[str, tuple[Fault, str, bool]] = {
-    name: (fault, "", True) for name, fault in FAULTS.items()
-} | {
-    "learning rate x 30": (higher_rate(30), LOWER, False),
-    "KL: learning rate x 100": (higher_rate(100), LOWER, False),
-    "reward pays for length": (
-        setting("rewards.tokens_paid.weight", 3), '{key = "rewards.tokens_paid.weight", to = 0}',
-        False,
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How it is put in; for how many steps it is watched; for `recover`, the change at a roll-back,
+    whether the roll-back itself ends it, so that recovery is by construction, and how it is put in
+    there, where it has to be a setting that a change can put right. Those that are watched for
+    longer are not recovered.
+    """
+
+    put: Put
+    watched: int = AFTER
+    change: str = ""
+    ends: bool = True
+    put_as_setting: Put | None = None
+
+
+def slow(put: Put) -> Fault:
+    return Fault(put, AFTER_RAMP)
+
+
+def set_right(key: str, wrong: float, right: float, put: Put) -> Fault:
+    """A setting that is wrong until a change of it is made."""
+    change = f'{{key = "{key}", to = {right:g}}}'
+    return Fault(put, change=change, ends=False, put_as_setting=setting(key, wrong))
+
+
+FAULTS: dict[str, Fault] = {
+    "learning rate x 30": Fault(higher_rate(30), change=LOWER, ends=False),
+    "reward pays for length": set_right(
+        "rewards.tokens_paid.weight", 3, 0, rewarded(length_paid)
     ),
-    "reward pays for another script": (
-        setting("rewards.script_paid.weight", 3), '{key = "rewards.script_paid.weight", to = 0}',
-        False,
+    "reward pays for another script": set_right(
+        "rewards.script_paid.weight", 3, 0,
+        rewarded(lambda rollout: 3 * script_paid(rollout, None)),  # type: ignore[arg-type]
     ),
-    "cap cut to 24 tokens": (setting(CAP, 24), f'{{key = "{CAP}", to = 64}}', False),
-    "engine keeps old weights, lower rate": (stale_weights, LOWER, True),
+    "rollouts in another group": Fault(sampled(mix)),
+    "engine keeps old weights": Fault(stale_weights),
+    "cap cut to 24 tokens": set_right(CAP, 24, 64, setting(CAP, 24)),
+    "KL: learning rate x 100": Fault(higher_rate(100), change=LOWER, ends=False),
+    "reward constant, dead groups": Fault(rewarded(lambda rollout: 0.0, keep=False)),
+    "NaN in the loss": Fault(not_a_number),
+    "half of the golds wrong": Fault(wrong_golds),
+    "grader times out on half": Fault(sampled(time_out)),
+    "reward pays for length, its mean kept": Fault(
+        rewarded(length_paid, centred=True), AFTER_RAMP
+    ),
+    "learning rate rises to x 30": slow(higher_rate(30, slow=True)),
+    "reward comes to pay for length": slow(rewarded(length_paid, slow=True)),
+    "reward comes to pay for length, its mean kept": slow(
+        rewarded(length_paid, centred=True, slow=True)
+    ),
+    "cap falls to 24 tokens": slow(setting(CAP, 24, slow_from=64)),
 }  # fmt: skip
+# What a lower rate costs where it cures nothing.
+RECOVERIES = {name: fault for name, fault in FAULTS.items() if fault.watched == AFTER} | {
+    "engine keeps old weights, lower rate": Fault(stale_weights, change=LOWER),
+}

@@ -11,9 +11,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def kill(count: int, seed: int, work: Path) -> str:
+def kill(count: int, seed: int, work: Path, only: str = "") -> str:
     """The harness's report on so many runs; it exits with 1 where one came out otherwise."""
     command = [sys.executable, "perf/reliability.py", "kills", "--count", str(count)]
+    command += ["--only", only]
     done = subprocess.run(
         [*command, "--seed", str(seed), "--work", str(work)],
         cwd=ROOT,
@@ -26,8 +27,10 @@ def kill(count: int, seed: int, work: Path) -> str:
 
 
 def test_a_run_comes_out_the_same_whatever_was_done_to_it(tmp_path):
-    """18 runs, each killed once to three times, at least 25 times in all."""
-    said = kill(18, 11, tmp_path)
+    """18 runs, each killed once to three times, at least 25 times in all; without the recipe of a
+    roll-back, whose 18 steps take longer.
+    """
+    said = kill(18, 11, tmp_path, only="^(?!a roll-back)")
     assert "18 of 18 runs resumed to a bit-identical end" in said
     assert int(re.search(r"\((\d+) kills", said)[1]) >= 25
 
