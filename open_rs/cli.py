@@ -1,7 +1,8 @@
 """The command line: `open-rs COMMAND`. The commands themselves are in `open_rs.commands`.
 
 Progress goes to stderr, the result to stdout. Exit status: 0 done; 1 ran and the answer is bad;
-2 the input was wrong; 3 stopped by a guard, resumable; 130 interrupted.
+2 the input was wrong; 3 stopped by a guard, resumable; 130 interrupted, as for every signal 128 +
+its number.
 """
 
 import errno
@@ -31,6 +32,7 @@ from open_rs.commands import (
 )
 from open_rs.commands.shared import stop
 from open_rs.errors import GuardStop, InputError
+from open_rs.interrupt import Interrupted
 from open_rs.text import redact
 
 app = typer.Typer(
@@ -113,6 +115,8 @@ def main() -> None:
         stop(error, 2)
     except GuardStop as error:
         stop(error, 3)
+    except Interrupted as stopped:
+        stop(stopped.sentence, 128 + stopped.number)
     except Exception as error:
         if is_full_disk(error):  # met by a library, as it was imported for example
             stop(f"the disk or the temporary folder is full ({error}); free space, then go on", 2)

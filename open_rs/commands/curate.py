@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from open_rs.commands.shared import Json, Overrides, be_the_writer, open_folder, show, stop
+from open_rs.commands.shared import Json, Overrides, be_the_writer, open_folder, show
 from open_rs.errors import InputError
 from open_rs.machine import cpus
 
@@ -56,50 +56,59 @@ def curate(
     recipe = load_recipe(recipe_path, overrides or [])
     if (shard is not None or merge) and out is None:
         raise InputError("shards meet in a folder: name it by --out")
-    try:
-        if shard is not None and out is not None:
-            made, folder = shard_stage(recipe, out, shard, workers or cpus()), out
-        elif out is not None:
-            be_the_writer(context, out)
-            ledger = out / "ledger.jsonl"
-            made, folder = curate_into(recipe, out, ledger, workers or cpus(), merge=merge), out
-        else:
-            run = open_folder(context, recipe, None)
-            made = curate_into(recipe, run.curated, run.ledger, workers or cpus())
-            folder = run.curated
-    except KeyboardInterrupt:
-        stop("interrupted; the same command goes on", 130)
+    workers = workers or cpus()
+    if out is None:
+        run = open_folder(context, recipe, None)
+        made, folder = curate_stage(recipe, run, workers), run.curated
+    else:
+        made, folder = curate_folder(context, recipe, out, workers, shard, merge), out
     show(made, as_json, funnel_text(made, folder) if "funnel" in made else progress_text(made))
 
 
-def curate_stage(recipe: "Recipe", run: "RunFolder") -> Row:
+def curate_stage(recipe: "Recipe", run: "RunFolder", workers: int | None = None) -> Row:
     """Curation as a stage of a run."""
-    return curate_into(recipe, run.curated, run.ledger, cpus())
-
-
-def curate_into(
-    recipe: "Recipe", folder: Path, ledger: Path, workers: int, *, merge: bool = False
-) -> Row:
+    from open_rs.budget import governed
     from open_rs.curate import curate as curate_problems
-    from open_rs.curate import merge_shards
+
+    with (
+        governed(recipe, run, "curate") as budget,
+        budget.ledger.phase("curate") as figures,
+    ):
+        return curate_problems(recipe, run.curated, workers=workers or cpus(), figures=figures)
+
+
+def curate_folder(
+    context: typer.Context,
+    recipe: "Recipe",
+    folder: Path,
+    workers: int,
+    shard: str | None,
+    merge: bool,
+) -> Row:
+    """A set in a folder of its own, or a shard's part of it."""
+    from open_rs.budget import limited
+    from open_rs.curate import curate as curate_problems
+    from open_rs.curate import curate_shard, merge_shards
     from open_rs.runs import Ledger
 
-    with Ledger(ledger).phase("curate") as figures:
+    if shard is not None:
+        part = shard_of(shard)
+        ledger = Ledger(folder / f"ledger-{part[0]}-of-{part[1]}.jsonl")
+        with limited(recipe), ledger.phase("curate") as figures:
+            return curate_shard(recipe, folder, part, workers=workers, figures=figures)
+    be_the_writer(context, folder)
+    with limited(recipe), Ledger(folder / "ledger.jsonl").phase("curate") as figures:
         if merge:
             return merge_shards(recipe, folder)
         return curate_problems(recipe, folder, workers=workers, figures=figures)
 
 
-def shard_stage(recipe: "Recipe", folder: Path, shard: str, workers: int) -> Row:
-    from open_rs.curate import curate_shard
-    from open_rs.runs import Ledger
-
-    number, slash, count = shard.partition("/")
+def shard_of(text: str) -> tuple[int, int]:
+    """The number of a shard and how many there are."""
+    number, slash, count = text.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise InputError(f"--shard {shard}: write it as K/N with K from 1 to N, such as 3/16")
-    with Ledger(folder / f"ledger-{number}-of-{count}.jsonl").phase("curate") as figures:
-        part = int(number), int(count)
-        return curate_shard(recipe, folder, part, workers=workers, figures=figures)
+        raise InputError(f"--shard {text}: write it as K/N with K from 1 to N, such as 3/16")
+    return int(number), int(count)
 
 
 def progress_text(made: Row) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from open_rs.commands.compare import comparison_text
-from open_rs.commands.shared import Json, be_the_writer, existing_run, show, stop
+from open_rs.commands.shared import Json, be_the_writer, existing_run, show
 from open_rs.errors import InputError
 
 
@@ -39,6 +39,9 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", help="folder; with several benchmarks, one in it each")
     ] = None,
+    max_hours: Annotated[
+        float | None, typer.Option("--max-hours", help="same as --set budget.hours=HOURS")
+    ] = None,
     select: Annotated[
         bool, typer.Option("--select", help="score every checkpoint of a run on validation first")
     ] = False,
@@ -65,6 +68,7 @@ def evaluate(
     if search is not None:
         changes.append(f"evaluate.search.type={search}")
     changes += setting or []
+    changes += [] if max_hours is None else [f"budget.hours={max_hours}"]
     if num_samples is not None:
         changes.append(f"evaluate.num_samples={num_samples}")
     is_run = (Path(target) / "recipe.json").is_file()
@@ -74,13 +78,10 @@ def evaluate(
         )
     if select and not is_run:
         raise InputError(f"--select chooses among the checkpoints of a run, and {target} is none")
-    try:
-        if is_run:
-            show_run(context, Path(target), benchmark or [], changes, select, as_json)
-        else:
-            show_target(context, target, benchmark or [], recipe_path, changes, out, as_json)
-    except KeyboardInterrupt:
-        stop("interrupted; the same command goes on where it was", 130)
+    if is_run:
+        show_run(context, Path(target), benchmark or [], changes, select, as_json)
+    else:
+        show_target(context, target, benchmark or [], recipe_path, changes, out, as_json)
 
 
 def show_run(
@@ -93,7 +94,7 @@ def show_run(
 ) -> None:
     from open_rs.evaluate.held_out import evaluate_run
 
-    if changes and not benchmarks:
+    if not benchmarks and not all(one.startswith("budget.") for one in changes):
         raise InputError(
             "--num-samples, --engine, --search and --set go with --benchmark; on its own test set "
             "a run is scored by its own recipe"
@@ -121,6 +122,7 @@ def show_target(
     out: Path | None,
     as_json: bool,
 ) -> None:
+    from open_rs.budget import governed, limited
     from open_rs.evaluate.scoring import evaluate_target, open_benchmarks
     from open_rs.evaluate.target import open_target
 
@@ -132,7 +134,12 @@ def show_target(
     opened = open_target(target, benchmarks, recipe_path, changes)
     sets = open_benchmarks(benchmarks)
     be_the_writer(context, opened.home if out is None else out)
-    found = evaluate_target(opened, sets, out)
+    if opened.run is None or out is not None:
+        with limited(opened.recipe):
+            found = evaluate_target(opened, sets, out)
+    else:
+        with governed(opened.recipe, opened.run, "evaluate") as budget:
+            found = evaluate_target(opened, sets, out, budget.ledger)
     show(found if len(found) > 1 else found[0], as_json, scores_text(found))
 
 

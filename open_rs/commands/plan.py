@@ -100,13 +100,14 @@ def recipe_and_notes(
 
 def plan_stage(recipe: "Recipe", run: "RunFolder", gpus: int = 1) -> dict[str, Any]:
     """The plan of a run that is about to train on so many devices; one that is there is read."""
+    from open_rs.budget import governed
     from open_rs.plan.forecast import make_plan
     from open_rs.plan.gather import Wish
-    from open_rs.runs import Ledger, read_json
+    from open_rs.runs import read_json
 
     if run.plan.exists():
         return read_json(run.plan)
-    with Ledger(run.ledger).phase("plan"):
+    with governed(recipe, run, "plan") as budget, budget.ledger.phase("plan"):
         return make_plan(recipe, run, Wish(gpus=gpus, download=True))
 
 

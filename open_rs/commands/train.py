@@ -19,7 +19,6 @@ from open_rs.commands.shared import (
     open_folder,
     open_recipe,
     show,
-    stop,
 )
 from open_rs.errors import InputError
 
@@ -79,6 +78,8 @@ def train(
     arms or a grid in the recipe's [sweep], several runs and a summary over seeds; the same command
     goes on with them.
     """
+    from open_rs.budget import governed
+
     settings = [*(overrides or []), *([] if max_hours is None else [f"budget.hours={max_hours}"])]
     settings += [f"sweep.seeds={seeds}"] if seeds else []
     ranks = None
@@ -98,11 +99,12 @@ def train(
                 )
             return train_sweep(asked, out, jobs, as_json)
     recipe, run = recipe_to_train(context, recipe_path, settings, out, resume)
-    if recipe.sources:
-        curate_stage(recipe, run)
-    if resume is None:
-        say_plan(plan_stage(recipe, run, 1 if ranks is None else ranks.count))
-    train_stage(recipe, run, accept_changes=accept_changes, ranks=ranks)
+    with governed(recipe, run, "plan"):
+        if recipe.sources:
+            curate_stage(recipe, run)
+        if resume is None:
+            say_plan(plan_stage(recipe, run, 1 if ranks is None else ranks.count))
+        train_stage(recipe, run, accept_changes=accept_changes, ranks=ranks)
     from open_rs.runs import read_metrics
 
     last = read_metrics(run)[-1]
@@ -133,14 +135,10 @@ def follow_leader(ranks: "Ranks") -> None:
 
 def train_sweep(recipe: "Recipe", out: Path | None, jobs: int | None, as_json: bool) -> None:
     """Every arm with every seed, and one summary; given again, it goes on."""
-    from open_rs.interrupt import Interrupted
     from open_rs.sweep.run import run_sweep
     from open_rs.sweep.summary import summary_text
 
-    try:
-        summary = run_sweep(recipe, out or Path("runs") / recipe.name, jobs=jobs)
-    except Interrupted as stopped:
-        stop(f"sweep: stopped by {stopped}; the same command goes on", 128 + stopped.number)
+    summary = run_sweep(recipe, out or Path("runs") / recipe.name, jobs=jobs)
     show(summary, as_json, summary_text(summary))
 
 
@@ -174,15 +172,20 @@ def recipe_to_train(
 
 
 def run_stages(recipe: "Recipe", run: "RunFolder") -> None:
-    """curate -> plan -> train -> evaluate -> report; what is there already is not done again."""
+    """curate -> plan -> train -> evaluate -> report as one start of the run, whose caps and signals
+    hold for all of them; what is there already is not done again.
+    """
+    from open_rs.budget import governed
     from open_rs.evaluate.held_out import evaluate_run
     from open_rs.report import build_report
 
-    curate_stage(recipe, run)
-    say_plan(plan_stage(recipe, run))
-    train_stage(recipe, run)
-    evaluate_run(run)
-    build_report(run)
+    with governed(recipe, run, "plan"):
+        curate_stage(recipe, run)
+        say_plan(plan_stage(recipe, run))
+        train_stage(recipe, run)
+        evaluate_run(run)
+        with governed(recipe, run, "report"):
+            build_report(run)
 
 
 def train_stage(
@@ -192,15 +195,10 @@ def train_stage(
     accept_changes: bool = False,
     ranks: "Ranks | None" = None,
 ) -> None:
-    from open_rs.interrupt import Interrupted
     from open_rs.train.distributed import ALONE
     from open_rs.train.loop import train as train_loop
 
-    try:
-        train_loop(recipe, run, accept_changes=accept_changes, ranks=ranks or ALONE)
-    except Interrupted as stopped:
-        reason = f"stopped by {stopped}, and saved; go on with open-rs train --resume {run.path}"
-        stop(reason, 128 + stopped.number)
+    train_loop(recipe, run, accept_changes=accept_changes, ranks=ranks or ALONE)
 
 
 def finish(run: "RunFolder", as_json: bool) -> None:

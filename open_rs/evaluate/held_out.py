@@ -5,11 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from open_rs.budget import Budget, governed
 from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.evaluate.compare import compare, judge_as_family
 from open_rs.evaluate.records import is_finished, read_summary, total_tokens
-from open_rs.evaluate.run import evaluate_model, hourly_price, validation_settings
+from open_rs.evaluate.run import evaluate_model, validation_settings
 from open_rs.evaluate.scoring import (
     HeldOut,
     folder_of,
@@ -21,7 +22,9 @@ from open_rs.evaluate.scoring import (
 from open_rs.evaluate.select import select_checkpoint
 from open_rs.evaluate.target import Target
 from open_rs.grade.policy import policy_version
+from open_rs.interrupt import at_once
 from open_rs.overlap import refuse_overlap
+from open_rs.plan.cost import device_name
 from open_rs.problems import Problem, load_problems
 from open_rs.recipe import NativeEngineSpec, Recipe, load_recipe
 from open_rs.rollout.build import evaluation_params, open_sampler, training_source
@@ -45,14 +48,26 @@ def evaluate_run(
     Returns the comparisons, which are written to evaluations/; several are judged as one family.
     """
     recipe = load_recipe(run.recipe, changes)
+    with governed(recipe, run, "evaluate") as budget:
+        return score_and_compare(recipe, run, budget, select, benchmarks)
+
+
+def score_and_compare(
+    recipe: Recipe, run: RunFolder, budget: Budget, select: bool, benchmarks: Sequence[str]
+) -> list[Row]:
+    """`evaluate_run` under the settings of `recipe`."""
+    from open_rs.models import pick_device
+
     if not isinstance(recipe.rollout.engine, NativeEngineSpec):
         raise InputError(
             f"{run.path}: base and checkpoint are sampled in this process; serve one of them and "
             "evaluate it by itself, as in open-rs evaluate CHECKPOINT --engine openai"
         )
-    sets = held_out_sets(run, recipe, benchmarks)
+    budget.on_device(device_name(pick_device(recipe.model)))
+    with at_once():
+        sets = held_out_sets(run, recipe, benchmarks)
     if select:
-        score_validation(run)
+        score_validation(run, budget.ledger)
     chosen = select_checkpoint(run)
     step = chosen["step"]
     say(f"selected: step {step}, validation pass@1 {chosen['pass@1']:.3f} ({chosen['rule']})")
@@ -64,7 +79,7 @@ def evaluate_run(
         after = Target(str(run.checkpoint(step)), recipe, run, step)
         for target in (base, after):
             if not is_done(target, held, folder_of(target, held)):
-                score(target, held, folder_of(target, held))
+                score(target, held, folder_of(target, held), budget.ledger)
         comparison = compare(
             folder_of(base, held), folder_of(after, held), recipe.evaluate.confidence
         )
@@ -136,7 +151,7 @@ def is_done(target: Target, held: HeldOut, folder: Path) -> bool:
     )
 
 
-def score_validation(run: RunFolder) -> None:
+def score_validation(run: RunFolder, ledger: Ledger) -> None:
     """A validation score for every checkpoint that has none, as training takes it."""
     from open_rs.models import load_model, mixed_precision, training_model
     from open_rs.train.checkpoint import checkpoint_steps
@@ -153,10 +168,12 @@ def score_validation(run: RunFolder) -> None:
         if is_finished(settings["out"]):
             continue
         weights = training_model(recipe.model.at(settings["model"]))
+        with at_once():
+            model = load_model(weights)
         with (
-            open_sampler(recipe, model=load_model(weights), path=weights.path) as sampler,
+            open_sampler(recipe, model=model, path=weights.path) as sampler,
             mixed_precision(recipe.model),
-            Ledger(run.ledger, hourly_price(recipe)).phase("evaluate", step) as figures,
+            ledger.phase("evaluate", step) as figures,
         ):
             summary = evaluate_model(sampler, problems, **settings)
             figures["tokens"] = total_tokens(summary)

@@ -14,6 +14,7 @@ from open_rs.evaluate.journal import JOURNAL, spent_usd
 from open_rs.evaluate.records import is_finished, problems_hash, total_tokens
 from open_rs.evaluate.run import evaluate_model, hourly_price
 from open_rs.evaluate.target import Target
+from open_rs.interrupt import poll
 from open_rs.problems import Problem
 from open_rs.prompts import Prompter, ServerPrompter
 from open_rs.recipe import OpenAIEngineSpec, load_recipe
@@ -62,7 +63,9 @@ def open_benchmarks(names: Sequence[str]) -> list[HeldOut]:
     return sets
 
 
-def evaluate_target(target: Target, sets: Sequence[HeldOut], out: Path | None) -> list[Row]:
+def evaluate_target(
+    target: Target, sets: Sequence[HeldOut], out: Path | None, ledger: Ledger | None = None
+) -> list[Row]:
     """A summary per benchmark, each written to a folder of its own: `out` for one benchmark,
     `out`/NAME for several; without `out`, inside the run of a checkpoint, else below evaluations/.
     """
@@ -70,7 +73,7 @@ def evaluate_target(target: Target, sets: Sequence[HeldOut], out: Path | None) -
         folders = [folder_of(target, one) for one in sets]
     else:
         folders = [out] if len(sets) == 1 else [out / one.label for one in sets]
-    return [score(target, one, folder) for one, folder in zip(sets, folders, strict=True)]
+    return [score(target, one, folder, ledger) for one, folder in zip(sets, folders, strict=True)]
 
 
 def folder_of(target: Target, held: HeldOut) -> Path:
@@ -80,13 +83,16 @@ def folder_of(target: Target, held: HeldOut) -> Path:
     return target.home / held.label
 
 
-def score(target: Target, held: HeldOut, out: Path) -> Row:
-    """One score; where it is of a run, the use of the test set is remembered and the time noted."""
+def score(target: Target, held: HeldOut, out: Path, ledger: Ledger | None = None) -> Row:
+    """One score; where it is of a run, the use of the test set is remembered and the time noted, in
+    `ledger` or, beside a start that may be under way, in a row of its own.
+    """
     if target.run is None:
         return sample_and_score(target, held, out)
     before = is_finished(out)
+    poll()
     remember_use(target.run, target.step, held, out)
-    ledger = Ledger(target.run.ledger, hourly_price(target.recipe))
+    ledger = ledger or Ledger(target.run.ledger, hourly_price(target.recipe))
     with ledger.phase("evaluate", target.step) as figures:
         summary = sample_and_score(target, held, out)
         if not before:

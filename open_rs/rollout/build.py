@@ -8,6 +8,7 @@ from typing import Any, assert_never, cast
 
 from open_rs.errors import InputError
 from open_rs.grade import Grader
+from open_rs.interrupt import at_once
 from open_rs.problems import Problem, load_problems
 from open_rs.prompts import Prompter, ServerPrompter
 from open_rs.recipe import (
@@ -38,18 +39,19 @@ def open_sampler(
     spec = recipe.rollout.engine
     if model is not None and isinstance(spec, OpenAIEngineSpec):
         raise InputError('rollout.engine: an endpoint cannot be trained; set type = "native"')
-    prompter = open_prompter(recipe, path=path)
-    match spec:
-        case NativeEngineSpec():
-            engine = native_engine(recipe, source, model, prompter.tokenizer)
-        case OpenAIEngineSpec():
-            engine = endpoint_engine(spec.resolved(source.path), spent_usd)
-        case VLLMEngineSpec():
-            engine = vllm_engine(recipe, spec, source, prompter.tokenizer, model is not None)
-        case VLLMServerEngineSpec():
-            engine = vllm_servers(recipe, spec, source, prompter.tokenizer, model is not None)
-        case _ as unknown:
-            assert_never(unknown)
+    with at_once():
+        prompter = open_prompter(recipe, path=path)
+        match spec:
+            case NativeEngineSpec():
+                engine = native_engine(recipe, source, model, prompter.tokenizer)
+            case OpenAIEngineSpec():
+                engine = endpoint_engine(spec.resolved(source.path), spent_usd)
+            case VLLMEngineSpec():
+                engine = vllm_engine(recipe, spec, source, prompter.tokenizer, model is not None)
+            case VLLMServerEngineSpec():
+                engine = vllm_servers(recipe, spec, source, prompter.tokenizer, model is not None)
+            case _ as unknown:
+                assert_never(unknown)
     grade = recipe.grade
     with Grader(
         workers=grade.workers, timeout_s=grade.timeout_s, unboxed_numbers=grade.unboxed_numbers

@@ -18,7 +18,7 @@ from typing import Any
 from open_rs.errors import GuardStop, InputError
 from open_rs.interrupt import Interrupted
 from open_rs.recipe import Recipe, recipe_from_dict
-from open_rs.runs import Ledger, RunFolder, open_run
+from open_rs.runs import RunFolder, open_run
 from open_rs.text import redact
 
 LOG = "sweep.log"
@@ -57,14 +57,15 @@ def make_run(recipe: Recipe, run: RunFolder, sibling: Path | None) -> None:
     """curate -> train -> evaluate, going on where it stands; no plan, since a cell's cost is known
     from the first one's ledger.
     """
+    from open_rs.budget import governed
     from open_rs.curate import curate
     from open_rs.evaluate.held_out import evaluate_run
     from open_rs.lock import lock_folder
     from open_rs.train.loop import train
 
-    with lock_folder(run.path):
+    with lock_folder(run.path), governed(recipe, run, "curate") as budget:
         if recipe.sources:
-            with Ledger(run.ledger).phase("curate") as figures:
+            with budget.ledger.phase("curate") as figures:
                 curate(recipe, run.curated, workers=1, figures=figures)
         train(recipe, run)
         if recipe.data.test is not None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from open_rs.console import say
 from open_rs.errors import EngineStop, GuardStop, InputError
 from open_rs.interrupt import DeadlinePassed, Interrupted, undisturbed
-from open_rs.runs import log_event
+from open_rs.runs import RunFolder, log_event
 from open_rs.train.checkpoint import checkpoint_steps
 from open_rs.train.guard import Paused, Stopped, end_for_good, pause
 from open_rs.train.journal import journal_path
@@ -20,7 +20,6 @@ def leaving_well(training: Training, save: Save) -> Iterator[None]:
     """A stop that was asked for is saved, and what raised is noted with the rollouts that it was
     working on.
     """
-    run = training.run
     try:
         yield
     except Interrupted as stop:
@@ -28,7 +27,6 @@ def leaving_well(training: Training, save: Save) -> Iterator[None]:
             note_failure(training, cause)
             raise cause from stop
         save_to_go_on(training, save)
-        log_event(run, "stop", training.state.step, reason=str(stop))
         raise
     except Paused as alarm:
         save_to_go_on(training, save)
@@ -38,20 +36,19 @@ def leaving_well(training: Training, save: Save) -> Iterator[None]:
         end_for_good(training, alarm)
     except DeadlinePassed:
         save_to_go_on(training, save)
-        step = training.state.step
-        log_event(run, "stop", step, reason="budget", spent_s=training.budget.seconds)
-        done = f"after step {step}, which is saved" if step else "before the first step was made"
-        raise GuardStop(
-            f"budget: {training.budget.sentence()} are used {done}; raise it and go on by "
-            f"open-rs train --resume {run.path}"
-        ) from None
+        raise
     except EngineStop as lost:
         save_to_go_on(training, save)
-        log_event(run, "stop", training.state.step, reason="engine", cause=str(lost))
-        step = training.state.step
+        training.budget.note_stop(lost.reason, cause=str(lost))
         raise GuardStop(
-            f"{lost}; step {step} is saved: mend it and go on by open-rs train --resume {run.path}"
+            f"{lost}; stopped {training.budget.kept}: mend it and {training.budget.way_on()}"
         ) from None
+    except GuardStop as guard:
+        if cause := training.ranks.cause_of(guard):
+            note_failure(training, cause)
+            raise cause from guard
+        training.budget.note_stop(guard.reason, cause=str(guard))
+        raise
     except Exception as error:
         cause = training.ranks.cause_of(error)
         note_failure(training, cause or error)
@@ -64,19 +61,32 @@ def save_to_go_on(training: Training, save: Save) -> None:
     """The last complete step as a checkpoint. Between the updates of one rollout batch there is no
     place to go on from: the run then goes back to the checkpoint before, and replays.
     """
+    step, run = training.state.step, training.run
+    whole = step % training.recipe.train.updates_per_batch == 0
     with undisturbed():
-        training.saver.wait()
-        step = training.state.step
-        whole = step % training.recipe.train.updates_per_batch == 0
-        if step and whole and step not in checkpoint_steps(training.run):
+        try:
+            training.saver.wait()
+        except Exception as error:  # of an earlier step: this one is tried all the same
+            say(f"a save that was under way has failed: {error}")
+        if step and whole and step not in checkpoint_steps(run):
             try:
                 save(training)
-            except RuntimeError as error:  # shards are gone with their rank
-                cause = training.ranks.cause_of(error)
-                if cause is None:
-                    raise
+                training.saver.wait()
+            except Exception as error:  # a full disk, or shards that are gone with their rank
+                cause = training.ranks.cause_of(error) or error
                 say(f"step {step} cannot be saved ({cause}): the run goes on from an earlier one")
-            training.saver.wait()
+    training.budget.step, training.budget.kept = step, kept(run, step)
+
+
+def kept(run: RunFolder, step: int) -> str:
+    """Where a run was stopped and from where it goes on, to follow a verb."""
+    steps = checkpoint_steps(run)
+    if not step:
+        return "before the first step was made"
+    if step in steps:
+        return f"after step {step}, which is saved"
+    newest = f"step {max(steps)}" if steps else "nothing"
+    return f"after step {step}, up to which {newest} is saved and the rest is replayed"
 
 
 def note_failure(training: Training, error: Exception) -> None:

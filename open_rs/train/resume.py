@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,6 @@ FREE_KEYS = (
     "evaluate.completion_ids",
     "data.test",
 )
-EVENT_KEYS = {"event": str, "step": int, "time": int | float}
-LEDGER_KEYS = {"phase": str, "step": int, "seconds": int | float}
 STEP_FILE = re.compile(r"(\d{6,})\.(?:jsonl\.gz|journal)")
 STEP_SCORE = re.compile(r"validation-(\d{6,})")
 
@@ -163,29 +161,6 @@ def saved_metrics(run: RunFolder, step: int) -> bytes:
         return copy.read_bytes()
     rows = [row for row in read_log(run.metrics) if row.get("step", 0) <= step]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
-
-
-def mend_logs(run: RunFolder) -> None:
-    """Leave out lines of the logs that cannot be read, and say so: they say what happened, and the
-    future does not depend on them.
-    """
-    for path, keys in ((run.events, EVENT_KEYS), (run.ledger, LEDGER_KEYS)):
-        if not path.exists():
-            continue
-        lines = path.read_bytes().split(b"\n")[:-1]
-        kept = [line for line in lines if is_row(line, keys)]
-        if len(kept) < len(lines):
-            write_bytes(path, b"".join(line + b"\n" for line in kept))
-            say(f"{path.name}: {len(lines) - len(kept)} damaged lines were left out")
-
-
-def is_row(line: bytes, keys: Mapping[str, Any]) -> bool:
-    """Whether a line holds these keys, each of its type."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(row, dict) and all(isinstance(row.get(key), keys[key]) for key in keys)
 
 
 def name_damaged_rollouts(run: RunFolder, step: int) -> None:

@@ -6,7 +6,7 @@ are scored, and at the end.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -21,21 +21,39 @@ from open_rs.train.checkpoint import (
     write_snapshot,
 )
 
+MARGIN = 1.5  # on the longest save so far
+WRITE_BYTES_PER_S, WRITE_FILES_S = 50e6, 0.2  # of a slow disk, until the first save was timed
+
 
 class Saver:
-    """`start` a save, `wait` for it. A context manager that leaves no write behind."""
+    """`start` a save, `wait` for it. A context manager that leaves no write behind. `size`: of a
+    checkpoint, about, in bytes.
+    """
 
-    def __init__(self, run: RunFolder, recipe: Recipe, tokenizer: Any) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe, tokenizer: Any, size: int = 0) -> None:
         self.run, self.recipe, self.tokenizer = run, recipe, tokenizer
-        self.seconds = 0.0  # that the longest save so far took
+        self.seconds = 0.0  # that the longest save so far took, its copy included
+        self._expected = WRITE_FILES_S + size / WRITE_BYTES_PER_S
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: tuple[int, Future[float]] | None = None
+        self._started = 0.0  # of what is being written
 
-    def start(self, snapshot: Snapshot) -> None:
-        """Begin to write `snapshot`; the one before it is complete then."""
+    def start(self, take: Callable[[], Snapshot]) -> None:
+        """Take a snapshot and begin to write it; the one before it is complete then."""
         self.wait()
+        self._started = time.monotonic()
+        snapshot = take()
         check_space(self.run, snapshot)
         self._writing = snapshot.state.step, self._writer.submit(self._write, snapshot)
+
+    def stop_seconds(self) -> float:
+        """What it takes from now on until what is being written and one more save are complete."""
+        longest = self.seconds or self._expected
+        if self._writing is None or self._writing[1].done():
+            return MARGIN * longest
+        so_far = time.monotonic() - self._started
+        longest = max(longest, so_far)
+        return MARGIN * longest + MARGIN * longest - so_far
 
     def wait(self) -> None:
         """Until nothing is being written; raises what went wrong."""
@@ -49,9 +67,8 @@ class Saver:
             self.wait()
 
     def _write(self, snapshot: Snapshot) -> float:
-        started = time.perf_counter()
         write_snapshot(self.run, snapshot, self.tokenizer)
-        return time.perf_counter() - started
+        return time.monotonic() - self._started
 
     def _note(self, step: int, seconds: float) -> None:
         self.seconds = max(self.seconds, seconds)

@@ -2,11 +2,14 @@
 
 import os
 import time
+from contextlib import contextmanager
 
 import pytest
 from test_resume import Killed, kill_at, recipe_with, start
 from test_signals import SHORT
 
+from open_rs import budget as governor
+from open_rs.budget import Budget, governed, last_beat
 from open_rs.errors import GuardStop, InputError
 from open_rs.interrupt import on_poll, poll, set_deadline
 from open_rs.plan.cost import (
@@ -18,10 +21,8 @@ from open_rs.plan.cost import (
 )
 from open_rs.recipe import recipe_from_dict
 from open_rs.recipe.schema import BudgetRecipe
-from open_rs.runs import RunFolder, append_jsonl, read_log, write_json
-from open_rs.train import budget as governor
+from open_rs.runs import Ledger, RunFolder, append_jsonl, read_log, write_json
 from open_rs.train import loop
-from open_rs.train.budget import Budget, last_beat
 from open_rs.train.checkpoint import newest_valid
 from open_rs.train.resume import recipe_to_resume
 
@@ -50,9 +51,14 @@ def run(tmp_path):
     return RunFolder(tmp_path)
 
 
-def budget_of(run, clock, device="cpu", **settings):
-    recipe = recipe_from_dict({"budget": settings})
-    return Budget(recipe, run, device, 0, clock[0])
+def budget_of(run, clock, **settings):
+    return Budget(recipe_from_dict({"budget": settings}), run)
+
+
+@contextmanager
+def started(run, **settings):
+    with governed(recipe_from_dict({"budget": settings}), run, "plan") as budget:
+        yield budget
 
 
 # --- prices ---
@@ -105,12 +111,13 @@ def test_the_first_use_is_the_first_checkpoint_or_score():
 def test_all_phases_of_all_starts_count_and_so_does_what_lies_between(run, clock):
     append_jsonl(run.ledger, {"phase": "curate", "step": 0, "seconds": 100.0, "usd": None})
     append_jsonl(run.ledger, {"phase": "evaluate", "step": 0, "seconds": 20.0, "usd": 0.5})
-    one = budget_of(run, clock, usd_per_hour=3.6)
-    clock[0] += 50
-    assert one.seconds == 170.0
-    assert one.usd == pytest.approx(0.1 + 0.5 + 0.05)  # a row without a price has today's
-    append_jsonl(run.ledger, {"phase": "rollout", "step": 1, "seconds": 30.0, "usd": 0.03})
-    one.close(1)
+    with started(run, usd_per_hour=3.6) as one:
+        clock[0] += 50
+        assert one.seconds == 170.0
+        assert one.usd == pytest.approx(0.1 + 0.5 + 0.05)  # a row without a price has today's
+        one.ledger.enter("rollout", 1, 30.0)
+        # what another process enters meanwhile is no time of this one
+        append_jsonl(run.ledger, {"phase": "evaluate", "step": 9, "seconds": 0.0, "usd": None})
     idle = read_log(run.ledger)[-1]
     assert (idle["phase"], idle["seconds"]) == ("idle", 20.0)
     again = budget_of(run, clock, usd_per_hour=3.6)
@@ -128,17 +135,29 @@ def test_the_nearer_cap_counts(run, clock):
     assert one.sentence() == "0.167 of 0.5 h, $0.50 of $1"
 
 
+@contextmanager
+def killed_before(patch):
+    """As SIGKILL leaves a start: no idle row, beats up to the last poll."""
+    real = Ledger.enter
+
+    def enter(self, phase, *rest, **figures):
+        if phase != "idle":
+            real(self, phase, *rest, **figures)
+
+    patch.setattr(governor, "BEAT_SECONDS", 0.0)
+    patch.setattr(Ledger, "enter", enter)
+    with pytest.raises(Killed):
+        yield
+
+
 def test_what_a_killed_start_cost_is_added(tmp_path):
     recipe = recipe_with(**SHORT)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, killed_before(patch):
         kill_at(patch, "update", 2, after=False)
-        patch.setattr(Budget, "close", lambda self, step: None)  # as SIGKILL leaves it
-        patch.setattr(governor, "BEAT_SECONDS", 0.0)
-        with pytest.raises(Killed):
-            start(recipe, tmp_path / "run")
+        start(recipe, tmp_path / "run")
     run = RunFolder(tmp_path / "run")
     before = sum(row["seconds"] for row in read_log(run.ledger))
-    beaten = last_beat(run)
+    _, beaten = last_beat(run)
     loop.train(recipe, run)
     killed = [row for row in read_log(run.ledger) if row["phase"] == "killed"]
     assert len(killed) == 1 and killed[0]["seconds"] > 0
@@ -147,49 +166,66 @@ def test_what_a_killed_start_cost_is_added(tmp_path):
     assert [row["phase"] for row in read_log(run.ledger)].count("killed") == 1
 
 
+def test_a_row_of_another_process_after_the_kill_hides_none_of_it(run, clock, monkeypatch):
+    with killed_before(monkeypatch), started(run) as one:
+        one.ledger.enter("rollout", 1, 10.0)
+        clock[0] += 30
+        poll()
+        raise Killed
+    # an evaluation of a checkpoint, with --out elsewhere, takes no part in the start
+    append_jsonl(run.ledger, {"phase": "evaluate", "step": 1, "seconds": 50.0, "usd": None})
+    with started(run) as two:
+        assert two.seconds == pytest.approx(10 + 20 + 50)
+    with started(run) as three:
+        assert three.seconds == pytest.approx(80)
+    phases = [row["phase"] for row in read_log(run.ledger) if row["phase"] != "idle"]
+    assert phases == ["rollout", "evaluate", "killed"]
+
+
 def test_a_kill_costs_what_was_beaten_whatever_the_wall_clock_says(run, clock, monkeypatch):
     append_jsonl(run.ledger, {"phase": "curate", "step": 0, "seconds": 100.0, "usd": None})
-    one = budget_of(run, clock)
-    clock[0] += 30
-    append_jsonl(run.ledger, {"phase": "rollout", "step": 1, "seconds": 12.0, "usd": None})
-    poll()
-    clock[0] += 0.5 * governor.BEAT_SECONDS  # not yet due
-    poll()
-    assert last_beat(run) == 130.0
+    enter = Ledger.enter
+    with monkeypatch.context() as patch, pytest.raises(Killed), started(run) as one:
+        clock[0] += 30
+        one.ledger.enter("rollout", 1, 12.0)
+        poll()
+        clock[0] += 0.5 * governor.BEAT_SECONDS  # not yet due
+        poll()
+        patch.setattr(Ledger, "enter", lambda self, *row: None)
+        raise Killed
+    assert Ledger.enter == enter and last_beat(run) == (one.ledger.start, 30.0)
     for path in run.path.iterdir():  # the clock jumped ahead before the kill
         os.utime(path, (9e9, 9e9))
     clock[0] += 1e6  # while nothing ran
-    again = budget_of(run, clock, usd_per_hour=3.6)
-    last = read_log(run.ledger)[-1]
-    assert last == {"phase": "killed", "step": 1, "seconds": 18.0, "usd": pytest.approx(0.018)}
-    assert again.seconds == 130.0
-    clock[0] += 5
-    again.close(1)
+    with started(run, usd_per_hour=3.6) as again:
+        last = read_log(run.ledger)[-1]
+        assert (last["phase"], last["step"], last["seconds"]) == ("killed", 1, 18.0)
+        assert last["usd"] == pytest.approx(0.018) and last["start"] == one.ledger.start
+        assert again.seconds == 130.0
+        clock[0] += 5
     assert read_log(run.ledger)[-1]["phase"] == "idle"
     assert budget_of(run, clock).seconds == 135.0  # nothing is charged for an end of its own
-    assert one.seconds_before == 100.0
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "130.00", "999.00 00000000", "nan 0", "1 2 3", "\x00" * 9]
+    "text", ["", "x", "a 130.00", "a 999.00 00000000", "a nan 0", "1 2 3 4", "\x00" * 9]
 )
 def test_a_heartbeat_that_is_damaged_charges_nothing(run, clock, text):
     run.heartbeat.write_text(text)
-    assert last_beat(run) == 0.0
+    assert last_beat(run) == (None, 0.0)
     run.heartbeat.write_bytes(b"\xff\xfe")
-    assert last_beat(run) == 0.0
+    assert last_beat(run) == (None, 0.0)
 
 
 def test_a_disk_that_is_full_stops_no_heart(run, clock, monkeypatch):
-    one = budget_of(run, clock)
-
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(governor.os, "pwrite", full)
-    clock[0] += 9
-    poll()
-    assert last_beat(run) == 0.0 and one.seconds == 9.0
+    with started(run) as one:
+        monkeypatch.setattr(governor.os, "pwrite", full)
+        clock[0] += 9
+        poll()
+        assert last_beat(run) == (one.ledger.start, 0.0) and one.seconds == 9.0
 
 
 # --- stopping ---
@@ -199,13 +235,13 @@ def test_a_start_that_can_show_nothing_is_refused(run, clock):
     write_json(run.plan, PLAN)
     recipe = recipe_from_dict({"train": {"num_steps": 10, "save_every": 10},
                                "budget": {"hours": 30 / 3600}})  # fmt: skip
-    one = Budget(recipe, run, "cpu", 0, clock[0])
+    one = Budget(recipe, run)
     # 10 steps of 10 s, at least 100 * 50 / 130 = 38 s
     with pytest.raises(InputError, match=r"budget.hours: 30 s are left .* checkpoint needs about"):
         one.refuse_too_little(recipe, 0, 0)
     fits = recipe_from_dict({"train": {"num_steps": 10, "save_every": 5},
                              "budget": {"hours": 30 / 3600}})  # fmt: skip
-    Budget(fits, run, "cpu", 0, clock[0]).refuse_too_little(fits, 0, 0)
+    Budget(fits, run).refuse_too_little(fits, 0, 0)
 
 
 def test_a_cap_smaller_than_one_more_step_is_refused(run, clock):
@@ -214,11 +250,11 @@ def test_a_cap_smaller_than_one_more_step_is_refused(run, clock):
     append_jsonl(run.ledger, {"phase": "rollout", "step": 3, "seconds": 69.0, "usd": None})
     recipe = recipe_from_dict({"budget": {"hours": 75 / 3600}})
     with pytest.raises(InputError, match=r"6 s are left and one more step needs about \d+ s"):
-        Budget(recipe, run, "cpu", 0, clock[0]).refuse_too_little(recipe, 3, 0)
+        Budget(recipe, run).refuse_too_little(recipe, 3, 0)
     more = recipe_from_dict({"budget": {"hours": 90 / 3600}})
-    Budget(more, run, "cpu", 0, clock[0]).refuse_too_little(more, 3, 0)
+    Budget(more, run).refuse_too_little(more, 3, 0)
     done = recipe_from_dict({"budget": {"hours": 60 / 3600}, "train": {"num_steps": 3}})
-    Budget(done, run, "cpu", 0, clock[0]).refuse_too_little(done, 3, 0)  # nothing is left to do
+    Budget(done, run).refuse_too_little(done, 3, 0)  # nothing is left to do
 
 
 def test_a_run_at_its_cap_saves_and_goes_on_with_a_higher_one(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from open_rs.recipe import recipe_from_dict
 from open_rs.rollout.protocol import Rollout, RolloutGroup
 from open_rs.runs import open_run, read_log, read_metrics
 from open_rs.train import loop
+from open_rs.train.leaving import leaving_well
 from open_rs.train.metrics import is_dead
 from open_rs.train.setup import open_training
 
@@ -153,12 +154,14 @@ def test_steps_without_a_finite_gradient_are_skipped_counted_and_stop_the_run(tr
     batches = loop.training_batches(t, groups)
     batches[0].advantages[0] = math.inf
     assert loop.learn(t, batches, first_of_batch=True)["optim/skipped"] == 1.0
-    with pytest.raises(GuardStop, match="2 steps in a row up to step 2"):
+    stopped = pytest.raises(GuardStop, match="2 steps in a row up to step 2")
+    with stopped, leaving_well(t, loop.save):
         loop.learn(t, batches, first_of_batch=True)
     for old, new in zip(before, t.policy.parameters(), strict=True):
         assert torch.equal(old, new)
-    events = [event["event"] for event in read_log(t.run.events)]
-    assert events[-3:] == ["skipped_step", "skipped_step", "stop"]
+    events = read_log(t.run.events)
+    assert [one["event"] for one in events[-3:]] == ["skipped_step", "skipped_step", "stop"]
+    assert events[-1]["reason"] == "nonfinite"
 
 
 def test_metrics_of_a_run_have_one_row_a_step_with_their_scores(tmp_path):

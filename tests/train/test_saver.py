@@ -1,6 +1,7 @@
 """Saving beside training: one write at a time, errors that surface, what is kept."""
 
 import threading
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(run, monkeypatch):
 
     monkeypatch.setattr(saver, "write_snapshot", slow)
     with Saver(run, settings(), byte_tokenizer()) as writer:
-        writer.start(take_snapshot(policy, optimizer, TrainState(step=1)))
+        writer.start(lambda: take_snapshot(policy, optimizer, TrainState(step=1)))
         writer.look()
         assert checkpoint_steps(run) == []
         move(policy, optimizer, 3)  # the copy does not move with it
@@ -61,7 +62,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(run, monkeypatch):
 def test_one_save_is_complete_before_the_next_begins(run):
     with Saver(run, settings(), byte_tokenizer()) as writer:
         for step in (1, 2, 3):
-            writer.start(snapshot(step))
+            writer.start(partial(snapshot, step))
             assert checkpoint_steps(run)[-1:] in ([], [1])
             assert len(checkpoint_steps(run)) >= step - 1
         writer.wait()
@@ -78,10 +79,10 @@ def test_what_fails_in_the_thread_is_raised_at_the_next_wait(run, monkeypatch):
         return Saver(run, settings(), byte_tokenizer())
 
     with pytest.raises(InputError, match=r"could not be saved.*full"), new() as writer:
-        writer.start(snapshot(1))
+        writer.start(partial(snapshot, 1))
         writer.wait()
     with pytest.raises(InputError, match="could not be saved"), new() as writer:
-        writer.start(snapshot(1))  # at the end at the latest
+        writer.start(partial(snapshot, 1))  # at the end at the latest
     assert checkpoint_steps(run) == []
 
 
@@ -90,11 +91,11 @@ def test_space_is_checked_before_anything_is_written(run, monkeypatch):
     monkeypatch.setattr(checkpoint, "free_bytes", lambda path: one.bytes - 1)
     with Saver(run, settings(), byte_tokenizer()) as writer:
         with pytest.raises(InputError, match=r"step 4 needs 0\.03 GB and 0\.03 GB are free") as e:
-            writer.start(one)
+            writer.start(lambda: one)
         assert str(run.checkpoints) in str(e.value) and "--resume" in str(e.value)
         assert not run.checkpoints.exists()
         monkeypatch.setattr(checkpoint, "free_bytes", lambda path: one.bytes)
-        writer.start(one)
+        writer.start(lambda: one)
     assert damage(run.checkpoint(4)) is None
 
 
@@ -137,7 +138,7 @@ def test_what_is_kept(run, train, kept):
 def test_a_run_keeps_what_it_was_told_to(run):
     with Saver(run, settings(keep_last=2, keep_every=4), byte_tokenizer()) as writer:
         for step in (2, 4, 6, 8, 10):
-            writer.start(snapshot(step))
+            writer.start(partial(snapshot, step))
     assert checkpoint_steps(run) == [10, 8, 4]
     retired = [event["steps"] for event in read_log(run.events) if event["event"] == "retire"]
     assert retired == [[2], [6]]

@@ -12,10 +12,10 @@ from test_signals import SHORT
 from typer.testing import CliRunner
 
 from open_rs import cli
-from open_rs.commands import train as command
+from open_rs.budget import governed
 from open_rs.errors import InputError
-from open_rs.interrupt import Interrupted
-from open_rs.runs import RunFolder, open_run, read_json, read_log
+from open_rs.interrupt import poll
+from open_rs.runs import open_run, read_json, read_log
 from open_rs.train import loop
 
 RECIPE = recipe_with(**SHORT)
@@ -36,15 +36,20 @@ def open_rs(*words, **settings):
 def test_a_signal_ends_the_command_with_its_own_status(
     monkeypatch, tmp_path, capsys, number, status
 ):
-    def stopped(*args, **kwargs):
-        raise Interrupted(number)
+    def stopped(recipe, run, **kwargs):
+        with governed(recipe, run, "train"):
+            os.kill(os.getpid(), number)
+            poll()
 
     monkeypatch.setattr(loop, "train", stopped)
+    run = open_run(tmp_path / "run", RECIPE)
+    monkeypatch.setattr(sys, "argv", ["open-rs", "train", "--resume", str(run.path)])
     with pytest.raises(SystemExit) as end:
-        command.train_stage(RECIPE, RunFolder(tmp_path))
+        cli.main()
     assert end.value.code == status
     said = capsys.readouterr().err
-    assert signal.Signals(number).name in said and f"train --resume {tmp_path}" in said
+    assert signal.Signals(number).name in said and f"train --resume {run.path}" in said
+    assert [(row["event"], row["stage"]) for row in read_log(run.events)] == [("stop", "train")]
 
 
 @pytest.mark.slow
@@ -58,7 +63,7 @@ def test_a_resume_from_outside(tmp_path):
             break
     _, said = process.communicate(timeout=300)
     assert process.returncode == 143, said
-    assert "stopped by SIGTERM, and saved" in said
+    assert "stopped by SIGTERM after step" in said and "which is saved" in said
     assert read_log(run.events)[-1]["reason"] == "SIGTERM"
     done = open_rs("train", "--resume", run.path, "train.keep_last=2", "--max-hours", 5, "--json")
     answer, said = done.communicate(timeout=300)
