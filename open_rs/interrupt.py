@@ -24,47 +24,53 @@ T = TypeVar("T")
 
 
 class Interrupted(Exception):
-    """A signal asked for the stop; `number` is the signal's, `sentence` for whoever sent it."""
+    """A signal asked for the stop; `number` is the signal's."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
-        self.sentence = f"stopped by {self}; the same command goes on"
 
 
 class DeadlinePassed(Exception):
     """The time that `set_deadline` gave is over."""
 
 
+class Abandoned(Exception):
+    """What this thread does is wanted no more (`beside`)."""
+
+
 _asked: int | None = None  # the signal
 _deadline: float | None = None  # on time.monotonic's clock
-_reserve: Callable[[], float] | None = None  # seconds before it at which to stop
-_looked: float | None = None  # when `poll` was last called
 _told: Callable[[float], None] | None = None  # `on_poll`
 _patient = False  # `patient`
-_at_once = False  # `at_once`
 _gaps: deque[float] = deque([0.0], maxlen=4)  # the longest between two looks, lap by lap
+
+
+class Own(threading.local):
+    """What a thread has for itself."""
+
+    looked: float | None = None  # when it last called `poll`
+    unwanted: threading.Event | None = None  # set: what it does is wanted no more
+
+
+_own = Own()
 
 
 def poll() -> None:
     """Raise what has been asked for."""
-    global _looked
     now = time.monotonic()
     if _told is not None:
         _told(now)
+    if _own.unwanted is not None and _own.unwanted.is_set():
+        raise Abandoned
     if _patient:
         return
-    _gaps[-1] = max(now - (_looked or now), _gaps[-1])
-    _looked = now
-    poll_signal()
-    if _deadline is not None and now >= _deadline - (_reserve() if _reserve else 0.0):
-        raise DeadlinePassed
-
-
-def poll_signal() -> None:
-    """`poll` between two stages, where time need not be left for anything."""
-    if _asked is not None and not _patient:
+    _gaps[-1] = max(now - (_own.looked or now), _gaps[-1])
+    _own.looked = now
+    if _asked is not None:
         raise Interrupted(_asked)
+    if _deadline is not None and now >= _deadline:
+        raise DeadlinePassed
 
 
 def ask(number: int) -> None:
@@ -97,29 +103,13 @@ def longest_gap() -> float:
     return max(_gaps)
 
 
-def set_deadline(deadline: float | None, reserve: Callable[[], float] | None = None) -> None:
-    """`poll` raises DeadlinePassed from `deadline` (time.monotonic) on, or `reserve()` seconds
-    before it; None: never. A run sets it at each step, which begins a lap: what happened once, as
-    imports do, is forgotten.
+def set_deadline(deadline: float | None) -> None:
+    """`poll` raises DeadlinePassed from `deadline` (time.monotonic) on; None: never. A run sets it
+    at each step, which begins a lap: what happened once, as imports do, is forgotten.
     """
-    global _deadline, _reserve
-    _deadline, _reserve = deadline, reserve
+    global _deadline
+    _deadline = deadline
     _gaps.append(0.0)
-
-
-@contextmanager
-def at_once() -> Iterator[None]:
-    """Inside, a signal raises Interrupted where it comes: for what cannot poll, as a download or
-    the loading of a model, and may be left anywhere. Time in it is no gap between two looks.
-    """
-    global _at_once, _looked
-    poll_signal()
-    before, _at_once = _at_once, True
-    try:
-        yield
-    finally:
-        _at_once, _looked = before, None
-    poll_signal()  # where a library took it for an error of its own
 
 
 def result_of(future: "Future[T]") -> T:
@@ -134,21 +124,43 @@ def result_of(future: "Future[T]") -> T:
 
 
 @contextmanager
+def beside(work: Callable[[], T]) -> "Iterator[Future[T]]":
+    """What `work` returns or raises, from a thread of its own. The thread has ended when this is
+    left: where an exception leaves it, at the thread's next `poll`.
+    """
+    future: Future[T] = Future()
+    unwanted = threading.Event()
+
+    def run() -> None:
+        _own.unwanted = unwanted
+        try:
+            future.set_result(work())
+        except BaseException as error:  # raised again where the result is asked for
+            future.set_exception(error)
+
+    thread = threading.Thread(target=run, name="beside", daemon=True)
+    thread.start()
+    try:
+        yield future
+    finally:
+        unwanted.set()
+        thread.join()
+
+
+@contextmanager
 def stop_on_signals() -> Iterator[None]:
     """Inside, the first SIGTERM, SIGINT or SIGUSR1 is noted. A second one ends the process at once,
     by the signal's own default action: it reaches even a long call into C.
     """
-    global _asked, _deadline, _looked, _told
+    global _asked, _deadline, _told
 
     def note(number: int, frame: FrameType | None) -> None:
         global _asked
         _asked = number
         for one in SIGNALS:
             signal.signal(one, signal.SIG_DFL)
-        if _at_once:
-            raise Interrupted(number)
 
-    _looked = None
+    _own.looked = None
     _gaps.extend([0.0] * 4)
     main = threading.current_thread() is threading.main_thread()  # only it may set handlers
     before = {one: signal.signal(one, note) for one in SIGNALS if main}

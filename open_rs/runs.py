@@ -11,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -58,7 +59,7 @@ class RunFolder:
 
     @property
     def heartbeat(self) -> Path:
-        """What a start that runs has spent, for the case that it is killed."""
+        """What a training that runs has spent, for the case that it is killed."""
         return self.path / ".heartbeat"
 
     @property
@@ -233,12 +234,15 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         write_chunks(path, lines)
 
 
+_appending = threading.Lock()  # of one line after the other, whichever thread it comes from
+
+
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     """One more line; a torn one before it (a kill in mid-write) is cut off first."""
     line = json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("r+b" if path.exists() else "w+b") as file:
+        with _appending, path.open("r+b" if path.exists() else "w+b") as file:
             file.seek(0, os.SEEK_END)
             size = file.tell()
             if size:
@@ -330,17 +334,15 @@ def free_bytes(path: Path) -> int:
 
 
 class Ledger:
-    """Device seconds by phase, appended as each phase ends (failures too). Dollars are null without
-    a price; what an endpoint has cost (`usd` among the figures) comes on top of the machine's time.
-
-    `start` names the process that pays, in each of its rows; `entered` is what they count so far.
+    """Device seconds by phase, appended as each phase ends (failures too); those of a phase inside
+    another are its own. Dollars are null without a price; what an endpoint has cost (`usd` among
+    the figures) comes on top of the machine's time.
     """
 
-    def __init__(
-        self, path: Path, usd_per_hour: float | None = None, start: str | None = None
-    ) -> None:
-        self.path, self.usd_per_hour, self.start = path, usd_per_hour, start
-        self.entered = 0.0
+    def __init__(self, path: Path, usd_per_hour: float | None = None) -> None:
+        self.path = path
+        self.usd_per_hour = usd_per_hour
+        self._inside = [0.0]  # seconds of the phases inside each one that is open
 
     @contextmanager
     def phase(self, name: str, step: int = 0) -> Iterator[dict[str, Any]]:
@@ -349,19 +351,18 @@ class Ledger:
         """
         figures: dict[str, Any] = {}
         start = time.perf_counter()
+        self._inside.append(0.0)
         try:
             yield figures
         finally:
-            self.enter(name, step, time.perf_counter() - start, **figures)
-
-    def enter(self, phase: str, step: int, seconds: float, **figures: Any) -> None:
-        """A row of so many seconds."""
-        rented = None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
-        costs = [one for one in (rented, figures.pop("usd", None)) if one is not None]
-        row = {"phase": phase, "step": step, **figures, "seconds": seconds}
-        row["usd"] = sum(costs) if costs else None
-        append_jsonl(self.path, row if self.start is None else row | {"start": self.start})
-        self.entered += seconds
+            whole = time.perf_counter() - start
+            seconds = whole - self._inside.pop()
+            self._inside[-1] += whole
+            figures["seconds"] = seconds
+            rented = None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
+            costs = [one for one in (rented, figures.pop("usd", None)) if one is not None]
+            usd = sum(costs) if costs else None
+            append_jsonl(self.path, {"phase": name, "step": step, **figures, "usd": usd})
 
 
 def log_event(run: RunFolder, event: str, step: int = 0, **details: Any) -> None:

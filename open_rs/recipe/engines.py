@@ -15,6 +15,7 @@ class NativeEngineSpec(Section):
 
     type: Literal["native"] = "native"
     copies_weights: ClassVar[bool] = False  # it samples from the very module that is trained
+    is_apart: ClassVar[bool] = False
 
     def shaping(self) -> dict[str, Any]:
         """The settings that can change a completion."""
@@ -26,6 +27,7 @@ class OpenAIEngineSpec(Section):
 
     type: Literal["openai"] = "openai"
     copies_weights: ClassVar[bool] = False  # it cannot be trained
+    is_apart: ClassVar[bool] = True
     base_url: str = Field(description='address of the API, as in "http://localhost:8000/v1"')
     model: str = Field(min_length=1, description="the model's name at the server")
     served_as: str | None = Field(
@@ -107,6 +109,7 @@ class VLLMEngineSpec(Section):
 
     type: Literal["vllm"] = "vllm"
     copies_weights: ClassVar[bool] = True  # which are brought up to date after each update
+    is_apart: ClassVar[bool] = False
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="share of the GPU's memory that it may take"
     )
@@ -129,6 +132,7 @@ class VLLMServerEngineSpec(Section):
 
     type: Literal["vllm_server"] = "vllm_server"
     copies_weights: ClassVar[bool] = True
+    is_apart: ClassVar[bool] = True  # it can draw while the trainer learns
     urls: tuple[str, ...] = Field(
         min_length=1, description='addresses, as in ["http://localhost:8000"]; they share the work'
     )

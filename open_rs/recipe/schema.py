@@ -14,7 +14,7 @@ from open_rs.recipe.section import Section
 from open_rs.recipe.sources import Source
 from open_rs.recipe.sweep import SweepRecipe
 
-DEFAULT_IMPORTANCE_CAP = 2.0  # where the engine holds a copy of the weights
+DEFAULT_IMPORTANCE_CAP = 2.0  # where the engine holds a copy of the weights, or older ones
 
 
 class PromptRecipe(Section):
@@ -113,6 +113,13 @@ class RolloutRecipe(Section):
     max_slots: int = Field(
         64, ge=1, description="rows decoded side by side: memory and speed, never the text"
     )
+    staleness: int = Field(
+        0,
+        ge=0,
+        le=1,
+        description="rollout batches by which the weights that draw lie behind those that learn; "
+        "1: servers of vLLM draw the next batch while this one is learnt",
+    )
     exact: bool = Field(
         False,
         description="sampling and training give a token the same log-prob, to the last bit; on a "
@@ -173,8 +180,8 @@ class LossRecipe(Section):
         None,
         ge=0,
         description="tokens are weighed by min(trainer's probability / engine's, this), so that an "
-        "engine with rounding of its own is made up for; 0 is off; unset: 2 for vllm, off for the "
-        "native engine",
+        "engine with rounding of its own, or older weights, is made up for; 0 is off; unset: 2 for "
+        "vllm and with rollout.staleness, off for the native engine",
     )
     mask_truncated: bool = Field(
         False, description="leave completions that hit the cap out of the loss"
@@ -334,6 +341,20 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def corrects_what_is_stale(self) -> Self:
+        if self.rollout.staleness and self.rollout.exact:
+            raise ValueError(
+                "rollout.exact = true: older weights do not give the trainer's log-probs; set "
+                "rollout.staleness = 0, or leave exact out"
+            )
+        if self.rollout.staleness and self.loss.importance_cap == 0:
+            raise ValueError(
+                "loss.importance_cap = 0: with rollout.staleness = 1 other weights have drawn than "
+                "those that learn, which has to be made up for; leave it out (it is 2 then)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def shards_what_is_trained(self) -> Self:
         if self.train.sharding == "full" and self.model.lora is not None:
             raise ValueError(
@@ -358,10 +379,11 @@ class Recipe(Section):
 
     @property
     def corrected_loss(self) -> LossRecipe:
-        """`loss` with the `importance_cap` that the engine calls for where none is stated."""
+        """`loss` with the `importance_cap` that the rollouts call for where none is stated."""
         if self.loss.importance_cap is not None:
             return self.loss
-        cap = DEFAULT_IMPORTANCE_CAP if self.rollout.engine.copies_weights else 0.0
+        other_weights = self.rollout.engine.copies_weights or self.rollout.staleness
+        cap = DEFAULT_IMPORTANCE_CAP if other_weights else 0.0
         return self.loss.model_copy(update={"importance_cap": cap})
 
     @property

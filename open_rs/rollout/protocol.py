@@ -51,6 +51,7 @@ class Rollout:
     counted_tokens: int | None = None  # by an engine that tells no ids
     usd: float | None = None  # what it cost, where each completion has a price
     error: str | None = None
+    weights_step: int | None = None  # updates behind the weights that drew it, where that may vary
 
     @property
     def num_tokens(self) -> int:

@@ -220,6 +220,7 @@ def take_step(
     batches: list[MicroBatch],
     step: Step,
     autocast: AbstractContextManager[Any],
+    hold: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """This rank's part of an update. The metrics are those of all ranks."""
     for group in optimizer.param_groups:
@@ -235,6 +236,7 @@ def take_step(
         first_of_batch=step.first_of_batch,
         autocast=autocast,
         layout=layout,
+        hold=hold,
     )
 
 
@@ -244,13 +246,14 @@ def update(
     batches: list[MicroBatch],
     step: Step,
     autocast: AbstractContextManager[Any],
+    hold: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """One update by all ranks, each with the micro-batches that it was given. From here to its end
-    every rank waits for the others, so that no stop comes in between.
+    every rank waits for the others, so that no stop comes in between; and none can `hold` them.
     """
     ranks = layout.ranks
     if not ranks.several:
-        return take_step(layout, optimizer, batches, step, autocast)
+        return take_step(layout, optimizer, batches, step, autocast, hold)
     with patient():
         ranks.order("update", step)
         metrics = take_step(layout, optimizer, batches, step, autocast)

@@ -72,7 +72,7 @@ def follow(
 
     `groups` are the rollouts of the row's step, empty for a held-out score.
     """
-    if groups and jumps(training.recipe, row["step"]):
+    if groups and begins_anew(training, row["step"]):
         training.sentinel.learn_anew()
     alarms = to_answer(training, training.sentinel.observe(planned(training, row)))
     for alarm in alarms:
@@ -184,15 +184,19 @@ def changes_of(training: Training) -> list[dict[str, Any]]:
 
 
 def pull_triggers(training: Training, step: int) -> None:
-    """Make the changes of the schedules whose trigger fires after this step."""
-    if not any(schedule.when for schedule in training.recipe.schedules):
+    """Make the changes of the schedules whose trigger fires after this step. They count from the
+    next batch that is not drawn yet.
+    """
+    recipe = training.recipe
+    if not any(schedule.when for schedule in recipe.schedules):
         return
     rows, changes = read_metrics(training.run), changes_of(training)
-    for index, schedule in fired(training.recipe, rows, changes):
-        value = changed_value(settings_of(training, step + 1), schedule)
-        change = {"step": step, "key": schedule.key, "value": value, "schedule": index}
+    after = step + recipe.rollout.staleness * recipe.train.updates_per_batch
+    for index, schedule in fired(recipe, rows, changes):
+        value = changed_value(settings_of(training, after + 1), schedule)
+        change = {"step": after, "key": schedule.key, "value": value, "schedule": index}
         training.state.changes.append(change)
-        say(f"schedule: {schedule.key} is {value:g} from step {step + 1} on")
+        say(f"schedule: {schedule.key} is {value:g} from step {after + 1} on")
         log_event(training.run, "change", step, key=schedule.key, value=value, cause="trigger")
         watch_again(training)
 
@@ -305,7 +309,7 @@ def watch_again(training: Training) -> list[Alarm]:
     makes other lengths. A learning rate does not, and what was normal before stays so. Held-out
     scores are taken in the same way all along, and the best one is not forgotten.
     """
-    moved = {row["step"] for row in changes_of(training) if row["key"].startswith(MOVES_SERIES)}
+    moved = steps_moved(training)
     training.sentinel = Sentinel()
     before, alarms = 0, list[Alarm]()
     for row in read_metrics(training.run):
@@ -317,6 +321,16 @@ def watch_again(training: Training) -> list[Alarm]:
         training.sentinel.learn_anew()
     since = training.state.step - training.recipe.train.updates_per_batch
     return to_answer(training, [alarm for alarm in alarms if alarm.step > since])
+
+
+def begins_anew(training: Training, step: int) -> bool:
+    """Whether a setting of which the series themselves are made is another one from this step."""
+    return step - 1 in steps_moved(training) or jumps(training.recipe, step)
+
+
+def steps_moved(training: Training) -> set[int]:
+    """The steps after which a trigger or a roll-back has moved such a setting."""
+    return {row["step"] for row in changes_of(training) if row["key"].startswith(MOVES_SERIES)}
 
 
 def planned(training: Training, row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -173,5 +173,6 @@ def from_record(row: dict[str, Any]) -> tuple[Key, tuple[int, Rollout]]:
         grade=Grade(row["outcome"], row["extracted"], 0.0),
         reward=row["reward"],
         reward_breakdown=row["reward_breakdown"],
+        weights_step=row.get("weights_step"),
     )
     return (row["problem_id"], row["sample"]), (checksum(row["prompt_ids"]), rollout)

@@ -7,22 +7,22 @@ P prompts per batch, G rollouts per prompt. A step is one optimizer update; a ro
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import torch
 
 from open_rs.console import say
-from open_rs.errors import InputError, NonFiniteStop
+from open_rs.errors import GuardStop, InputError
 from open_rs.evaluate.records import is_finished, total_tokens
 from open_rs.evaluate.run import evaluate_model, validation_settings
-from open_rs.interrupt import poll
+from open_rs.interrupt import poll, stop_on_signals
 from open_rs.live import LiveView
 from open_rs.recipe import Recipe
 from open_rs.rollout.build import training_params
-from open_rs.rollout.protocol import RolloutGroup
+from open_rs.rollout.protocol import Prompt, Rollout, RolloutGroup
 from open_rs.runs import RunFolder, append_jsonl, fsync_path, log_event, read_metrics
 from open_rs.train.advantages import is_masked, set_advantages
+from open_rs.train.ahead import Ahead, Batch, drawing_ahead, take_over
 from open_rs.train.batches import MicroBatch, Row
 from open_rs.train.checkpoint import take_snapshot
 from open_rs.train.decisions import ending, told_end
@@ -41,7 +41,7 @@ from open_rs.train.handover import hand_over
 from open_rs.train.journal import put_back, rollouts_by_key
 from open_rs.train.leaving import leaving_well
 from open_rs.train.logprobs import unwrap
-from open_rs.train.metrics import is_dead, rollout_metrics, score_metrics
+from open_rs.train.metrics import is_dead, mean_staleness, rollout_metrics, score_metrics
 from open_rs.train.packed import can_pack
 from open_rs.train.records import write_rollouts
 from open_rs.train.rehearse import rehearse
@@ -74,6 +74,7 @@ def train(
         return
     with (
         blaming(ranks),
+        stop_on_signals(),
         open_training(recipe, run, accept_changes=accept_changes, ranks=ranks) as training,
         open_trackers(recipe, run) as trackers,
         LiveView(run) as view,
@@ -92,29 +93,32 @@ def train(
 def steps(training: Training, onlookers: Sequence[Onlooker]) -> None:
     """Every step that is left: roll out, learn, note, save, score."""
     recipe, run, state = training.recipe, training.run, training.state
-    training.budget.watch()
+    training.budget.watch(training.saver.seconds)
     hand_over(training)
     validate(training, onlookers)
+    ahead, updates = None, recipe.train.updates_per_batch
     while state.step < recipe.train.num_steps:
-        training.budget.watch()
+        training.budget.watch(training.saver.seconds)
         poll()
         started = time.perf_counter()
         step = state.step + 1
-        training.now = settings_of(training, step)
         torch.manual_seed(recipe.seed + step)  # for dropout, where a model has any
-        groups, metrics = roll_out(training, step)
-        write_rollouts(run, step, groups, training.sampler)
-        training.journal.finish(step)
-        training.sampler.rest()
-        batches, alarms = training_batches(training, groups), list[Alarm]()
-        for number in range(recipe.train.updates_per_batch):
-            metrics |= learn(training, batches, first_of_batch=number == 0)
-            metrics |= training.budget.metrics()
-            metrics["time/step_s"] = time.perf_counter() - started
-            row = {"step": state.step, **metrics}
-            note(run, row, onlookers)
-            alarms += follow(training, row, groups)
-            metrics, started = {}, time.perf_counter()
+        if ahead is None:
+            training.now = settings_of(training, step)
+            groups, metrics = draw(training, step)
+        else:
+            groups, metrics = take_over(training, ahead)
+        with drawing_ahead(training, draw) as ahead:
+            batches, alarms = training_batches(training, groups), list[Alarm]()
+            for number in range(updates):
+                last = ahead if number == updates - 1 else None
+                metrics |= learn(training, batches, first_of_batch=number == 0, ahead=last)
+                metrics |= training.budget.metrics()
+                metrics["time/step_s"] = time.perf_counter() - started
+                row = {"step": state.step, **metrics}
+                note(run, row, onlookers)
+                alarms += follow(training, row, groups)
+                metrics, started = {}, time.perf_counter()
         pull_triggers(training, state.step)
         act(training, alarms)
         training.saver.look()
@@ -137,6 +141,14 @@ def score_is_due(step: int, recipe: Recipe) -> bool:
     """At the start, every so many steps, and at the last one, where there is a validation set."""
     on_time = step % recipe.evaluate.every == 0 or step == recipe.train.num_steps
     return recipe.data.validation is not None and on_time
+
+
+def draw(training: Training, step: int) -> Batch:
+    """The batch of a step, whole in rollouts/."""
+    groups, metrics = roll_out(training, step)
+    write_rollouts(training.run, step, groups, training.sampler)
+    training.journal.finish(step)
+    return groups, metrics
 
 
 def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[str, float]]:
@@ -182,6 +194,8 @@ def roll_out(training: Training, step: int) -> tuple[list[RolloutGroup], dict[st
         "tokens/prompt": float(prompt),
         "time/rollout_s": time.perf_counter() - started,
     }
+    if training.recipe.rollout.staleness:
+        metrics["policy/staleness"] = mean_staleness(groups, step)
     return groups, metrics
 
 
@@ -215,6 +229,12 @@ def drawn_groups(
     finished step not even scored.
     """
     recipe, prompts = training.now, [training.prompts[id] for id in ids]
+    drawn_by = training.state.step if recipe.rollout.staleness else None
+
+    def keep(prompt: Prompt, rollout: Rollout) -> None:
+        rollout.weights_step = drawn_by
+        training.journal.add(step, prompt, rollout)
+
     held = training.journal.held(step, prompts) | rollouts_by_key(begun)
     with training.autocast:
         groups = training.sampler.sample(
@@ -224,7 +244,7 @@ def drawn_groups(
             seed=recipe.seed,
             step=step,
             skip=held.keys(),
-            on_graded=partial(training.journal.add, step),
+            on_graded=keep,
         )
     drawn = sum(rollout.num_tokens for group in groups for rollout in group.rollouts)
     put_back(groups, held, size)
@@ -273,14 +293,20 @@ def training_batches(training: Training, groups: list[RolloutGroup]) -> list[Mic
 
 
 def learn(
-    training: Training, batches: list[MicroBatch], *, first_of_batch: bool
+    training: Training,
+    batches: list[MicroBatch],
+    *,
+    first_of_batch: bool,
+    ahead: Ahead | None = None,
 ) -> dict[str, float]:
-    """One optimizer update, counted; too many in a row without a finite gradient stop the run."""
+    """One optimizer update, counted; too many in a row without a finite gradient stop the run.
+
+    Weights wait until the batch that is drawn `ahead` is whole.
+    """
     recipe, state = training.now, training.state
     step = state.step + 1
     rate = learning_rate(step, recipe.train)
-    started = time.perf_counter()
-    with training.ledger.phase("update", step):
+    with training.ledger.phase("update", step) as spent:
         metrics = update(
             training.layout,
             training.optimizer,
@@ -294,6 +320,7 @@ def learn(
                 seed=recipe.seed + step,
             ),
             training.autocast,
+            ahead.wait if ahead else None,
         )
     state.step = step
     training.note_place()
@@ -307,12 +334,14 @@ def learn(
     if metrics["optim/skipped"]:
         log_event(training.run, "skipped_step", state.step, in_a_row=state.nonfinite_in_a_row)
     if state.nonfinite_in_a_row >= recipe.train.max_nonfinite_steps:
-        raise NonFiniteStop(
+        log_event(training.run, "stop", state.step, reason="nonfinite")
+        raise GuardStop(
             f"train: {state.nonfinite_in_a_row} steps in a row up to step {state.step} had a loss "
             "or gradient that is not finite; lower train.learning_rate and start under another "
             "name, or look at the last rollouts"
         )
-    return metrics | {"optim/learning_rate": rate, "time/update_s": time.perf_counter() - started}
+    metrics |= {"optim/learning_rate": rate, "time/update_s": spent["seconds"]}
+    return metrics | (ahead.metrics if ahead else {})
 
 
 def save(training: Training) -> None:
@@ -321,7 +350,7 @@ def save(training: Training) -> None:
     fsync_path(run.metrics)  # a checkpoint never outlives the metrics of its own step
     with training.ledger.phase("save", training.state.step):
         training.saver.start(
-            lambda: take_snapshot(
+            take_snapshot(
                 training.policy,
                 training.optimizer,
                 training.state,

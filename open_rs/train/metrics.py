@@ -38,6 +38,12 @@ def rollout_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     }
 
 
+def mean_staleness(groups: Sequence[RolloutGroup], step: int) -> float:
+    """Updates between the weights that drew a rollout and those that stand before `step`."""
+    drawn_by = [one.weights_step for group in groups for one in group.rollouts]
+    return float(np.mean([step - 1 - (0 if by is None else by) for by in drawn_by]))
+
+
 def is_dead(group: RolloutGroup) -> bool:
     """Whether a group teaches nothing: no rollout of it differs from the others in reward."""
     return all(rollout.advantage == 0 for rollout in group.rollouts)

@@ -20,6 +20,7 @@ def rollout_rows(
     for group in groups:
         prompt = sampler.prompter.text(group.problem.problem)
         for rollout in group.rollouts:
+            drawn_by = rollout.weights_step
             yield {
                 "step": step,
                 "problem_id": group.problem.id,
@@ -38,4 +39,5 @@ def rollout_rows(
                 "outcome": rollout.grade.outcome if rollout.grade else None,
                 "extracted": rollout.grade.extracted if rollout.grade else None,
                 "policy_version": sampler.grader.policy_version,
+                **({} if drawn_by is None else {"weights_step": drawn_by}),
             }

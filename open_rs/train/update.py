@@ -4,7 +4,7 @@ Letters: B rows of a micro-batch, T completion tokens.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -40,8 +40,11 @@ def update(
     first_of_batch: bool,
     autocast: AbstractContextManager[Any],
     layout: Replicated | None = None,
+    hold: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """Forward and backward of every micro-batch, then one step of the optimizer.
+
+    `hold` is called when the gradient is there; weights move once it has returned.
 
     Where several ranks learn together, `layout` knows of them: each has its own micro-batches, and
     sums and gradients are those of all.
@@ -84,6 +87,8 @@ def update(
             batch.importance = importance_of(batch, logprobs.cpu(), loss_recipe)
             batch.old_logprobs = logprobs.cpu()
     sums = layout.total(sums | ({"splits": splits} if splits else {}))
+    if hold is not None:
+        hold()
     metrics = step_optimizer(policy, optimizer, sums.pop("loss", 0.0), max_grad_norm, layout)
     if "splits" in sums:
         metrics["optim/memory_splits"] = float(sums["splits"])
