@@ -24,11 +24,12 @@ T = TypeVar("T")
 
 
 class Interrupted(Exception):
-    """A signal asked for the stop; `number` is the signal's."""
+    """A signal asked for the stop; `number` is the signal's, `sentence` for whoever sent it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+        self.sentence = f"stopped by {self}; the same command goes on"
 
 
 class DeadlinePassed(Exception):
@@ -41,8 +42,10 @@ class Abandoned(Exception):
 
 _asked: int | None = None  # the signal
 _deadline: float | None = None  # on time.monotonic's clock
+_reserve: Callable[[], float] | None = None  # seconds before it at which to stop
 _told: Callable[[float], None] | None = None  # `on_poll`
 _patient = False  # `patient`
+_at_once = False  # `at_once`
 _gaps: deque[float] = deque([0.0], maxlen=4)  # the longest between two looks, lap by lap
 
 
@@ -67,10 +70,15 @@ def poll() -> None:
         return
     _gaps[-1] = max(now - (_own.looked or now), _gaps[-1])
     _own.looked = now
-    if _asked is not None:
-        raise Interrupted(_asked)
-    if _deadline is not None and now >= _deadline:
+    poll_signal()
+    if _deadline is not None and now >= _deadline - (_reserve() if _reserve else 0.0):
         raise DeadlinePassed
+
+
+def poll_signal() -> None:
+    """`poll` between two stages, where time need not be left for anything."""
+    if _asked is not None and not _patient:
+        raise Interrupted(_asked)
 
 
 def ask(number: int) -> None:
@@ -103,13 +111,29 @@ def longest_gap() -> float:
     return max(_gaps)
 
 
-def set_deadline(deadline: float | None) -> None:
-    """`poll` raises DeadlinePassed from `deadline` (time.monotonic) on; None: never. A run sets it
-    at each step, which begins a lap: what happened once, as imports do, is forgotten.
+def set_deadline(deadline: float | None, reserve: Callable[[], float] | None = None) -> None:
+    """`poll` raises DeadlinePassed from `deadline` (time.monotonic) on, or `reserve()` seconds
+    before it; None: never. A run sets it at each step, which begins a lap: what happened once, as
+    imports do, is forgotten.
     """
-    global _deadline
-    _deadline = deadline
+    global _deadline, _reserve
+    _deadline, _reserve = deadline, reserve
     _gaps.append(0.0)
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Inside, a signal raises Interrupted where it comes: for what cannot poll, as a download or
+    the loading of a model, and may be left anywhere. Time in it is no gap between two looks.
+    """
+    global _at_once
+    poll_signal()
+    before, _at_once = _at_once, True
+    try:
+        yield
+    finally:
+        _at_once, _own.looked = before, None
+    poll_signal()  # where a library took it for an error of its own
 
 
 def result_of(future: "Future[T]") -> T:
@@ -159,6 +183,8 @@ def stop_on_signals() -> Iterator[None]:
         _asked = number
         for one in SIGNALS:
             signal.signal(one, signal.SIG_DFL)
+        if _at_once:
+            raise Interrupted(number)
 
     _own.looked = None
     _gaps.extend([0.0] * 4)

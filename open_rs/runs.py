@@ -59,7 +59,7 @@ class RunFolder:
 
     @property
     def heartbeat(self) -> Path:
-        """What a training that runs has spent, for the case that it is killed."""
+        """What a start that runs has spent, for the case that it is killed."""
         return self.path / ".heartbeat"
 
     @property
@@ -334,14 +334,18 @@ def free_bytes(path: Path) -> int:
 
 
 class Ledger:
-    """Device seconds by phase, appended as each phase ends (failures too); those of a phase inside
-    another are its own. Dollars are null without a price; what an endpoint has cost (`usd` among
-    the figures) comes on top of the machine's time.
+    """Device seconds by phase, appended as each phase ends (failures too). Dollars are null without
+    a price; what an endpoint has cost (`usd` among the figures) comes on top of the machine's time.
+    A phase inside another is its own time, not the other's.
+
+    `start` names the process that pays, in each of its rows; `entered` is what they count so far.
     """
 
-    def __init__(self, path: Path, usd_per_hour: float | None = None) -> None:
-        self.path = path
-        self.usd_per_hour = usd_per_hour
+    def __init__(
+        self, path: Path, usd_per_hour: float | None = None, start: str | None = None
+    ) -> None:
+        self.path, self.usd_per_hour, self.start = path, usd_per_hour, start
+        self.entered = 0.0
         self._inside = [0.0]  # seconds of the phases inside each one that is open
 
     @contextmanager
@@ -356,13 +360,18 @@ class Ledger:
             yield figures
         finally:
             whole = time.perf_counter() - start
-            seconds = whole - self._inside.pop()
+            figures["seconds"] = whole - self._inside.pop()
             self._inside[-1] += whole
-            figures["seconds"] = seconds
-            rented = None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
-            costs = [one for one in (rented, figures.pop("usd", None)) if one is not None]
-            usd = sum(costs) if costs else None
-            append_jsonl(self.path, {"phase": name, "step": step, **figures, "usd": usd})
+            self.enter(name, step, **figures)
+
+    def enter(self, phase: str, step: int, seconds: float, **figures: Any) -> None:
+        """A row of so many seconds."""
+        rented = None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
+        costs = [one for one in (rented, figures.pop("usd", None)) if one is not None]
+        row = {"phase": phase, "step": step, **figures, "seconds": seconds}
+        row["usd"] = sum(costs) if costs else None
+        append_jsonl(self.path, row if self.start is None else row | {"start": self.start})
+        self.entered += seconds
 
 
 def log_event(run: RunFolder, event: str, step: int = 0, **details: Any) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from open_rs.console import say
-from open_rs.errors import GuardStop, InputError
+from open_rs.errors import InputError, NonFiniteStop
 from open_rs.evaluate.records import is_finished, total_tokens
 from open_rs.evaluate.run import evaluate_model, validation_settings
-from open_rs.interrupt import poll, stop_on_signals
+from open_rs.interrupt import poll
 from open_rs.live import LiveView
 from open_rs.recipe import Recipe
 from open_rs.rollout.build import training_params
@@ -74,7 +74,6 @@ def train(
         return
     with (
         blaming(ranks),
-        stop_on_signals(),
         open_training(recipe, run, accept_changes=accept_changes, ranks=ranks) as training,
         open_trackers(recipe, run) as trackers,
         LiveView(run) as view,
@@ -93,12 +92,12 @@ def train(
 def steps(training: Training, onlookers: Sequence[Onlooker]) -> None:
     """Every step that is left: roll out, learn, note, save, score."""
     recipe, run, state = training.recipe, training.run, training.state
-    training.budget.watch(training.saver.seconds)
+    training.budget.watch()
     hand_over(training)
     validate(training, onlookers)
     ahead, updates = None, recipe.train.updates_per_batch
     while state.step < recipe.train.num_steps:
-        training.budget.watch(training.saver.seconds)
+        training.budget.watch()
         poll()
         started = time.perf_counter()
         step = state.step + 1
@@ -334,8 +333,7 @@ def learn(
     if metrics["optim/skipped"]:
         log_event(training.run, "skipped_step", state.step, in_a_row=state.nonfinite_in_a_row)
     if state.nonfinite_in_a_row >= recipe.train.max_nonfinite_steps:
-        log_event(training.run, "stop", state.step, reason="nonfinite")
-        raise GuardStop(
+        raise NonFiniteStop(
             f"train: {state.nonfinite_in_a_row} steps in a row up to step {state.step} had a loss "
             "or gradient that is not finite; lower train.learning_rate and start under another "
             "name, or look at the last rollouts"
@@ -350,7 +348,7 @@ def save(training: Training) -> None:
     fsync_path(run.metrics)  # a checkpoint never outlives the metrics of its own step
     with training.ledger.phase("save", training.state.step):
         training.saver.start(
-            take_snapshot(
+            lambda: take_snapshot(
                 training.policy,
                 training.optimizer,
                 training.state,

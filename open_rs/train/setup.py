@@ -1,6 +1,5 @@
 """What the training loop works with: built from a recipe, restored from a checkpoint."""
 
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,8 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from open_rs.budget import Budget, governed
 from open_rs.console import say
 from open_rs.errors import InputError
+from open_rs.interrupt import at_once
 from open_rs.models import check_context
 from open_rs.overlap import refuse_overlap
 from open_rs.plan.cost import device_name
@@ -21,8 +22,7 @@ from open_rs.rollout.build import open_sampler, training_prompts
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt
 from open_rs.runs import Ledger, RunFolder, log_event, read_log, training_source
-from open_rs.train.budget import Budget
-from open_rs.train.checkpoint import TrainState
+from open_rs.train.checkpoint import TrainState, checkpoint_steps
 from open_rs.train.decisions import Decision, held_decisions
 from open_rs.train.distributed import ALONE, Ranks
 from open_rs.train.distributed_layout import Replicated
@@ -30,7 +30,7 @@ from open_rs.train.distributed_work import SharedSampler
 from open_rs.train.handover import Probe
 from open_rs.train.journal import RolloutJournal
 from open_rs.train.learner import load_learner
-from open_rs.train.resume import mend_logs, origin_of, start_or_resume
+from open_rs.train.resume import origin_of, start_or_resume
 from open_rs.train.rewards import Reward, open_rewards
 from open_rs.train.saver import Saver
 from open_rs.train.schedule import ProblemSampler
@@ -96,12 +96,13 @@ def open_training(
     recipe: Recipe, run: RunFolder, *, accept_changes: bool = False, ranks: Ranks = ALONE
 ) -> Iterator[Training]:
     """Everything loaded, checked and, where the run holds a checkpoint, restored."""
-    started = time.monotonic()
-    refuse_with_ranks(recipe, ranks)
-    ranks.order("open", recipe)
-    learner = load_learner(recipe, ranks)
-    policy, layout = learner.layout.policy, learner.layout
     with ExitStack() as stack:
+        budget = stack.enter_context(governed(recipe, run, "train"))
+        refuse_with_ranks(recipe, ranks)
+        ranks.order("open", recipe)
+        with at_once():
+            learner = load_learner(recipe, ranks)
+        policy, layout = learner.layout.policy, learner.layout
         sampler = stack.enter_context(open_sampler(recipe, model=layout.whole))
         ranks.wait()
         if ranks.several and isinstance(recipe.rollout.engine, NativeEngineSpec):
@@ -114,19 +115,22 @@ def open_training(
             )
         )
         refuse_screen_of_groups(recipe, rewards)
-        prompts, too_long = training_prompts(recipe, run, sampler.prompter)
+        with at_once():
+            prompts, too_long = training_prompts(recipe, run, sampler.prompter)
+            held_out = load_held_out(recipe, [prompt.problem for prompt in prompts])
         say_dropped(recipe, run, len(too_long), len(prompts))
         longest = max(len(prompt.prompt_ids) for prompt in prompts)
         check_context(policy, longest, largest_cap(recipe))
-        held_out = load_held_out(recipe, [prompt.problem for prompt in prompts])
         check_held_out(policy, recipe, sampler, held_out)
-        mend_logs(run)  # the budget reads them
-        name, size = device_name(policy.device), checkpoint_bytes(policy)
         devices = ranks.count if policy.device.type == "cuda" else len(set(ranks.hosts))
-        budget = Budget(recipe, run, name, size, started, devices)
+        budget.on_device(device_name(policy.device), devices)
         journal = RolloutJournal(run)
         stack.callback(journal.close)
         tokenizer = sampler.prompter.tokenizer
+        saver = stack.enter_context(Saver(run, recipe, tokenizer, checkpoint_bytes(policy)))
+        budget.to_save = saver.stop_seconds
+        newest = max(checkpoint_steps(run), default=0)
+        budget.refuse_too_little(recipe, newest, len(held_out.get("validation", [])))
         training = Training(
             recipe=recipe,
             now=recipe,
@@ -142,9 +146,9 @@ def open_training(
             validation=held_out.get("validation", []),
             rewards=rewards,
             state=TrainState(),
-            ledger=Ledger(run.ledger, budget.usd_per_hour),
+            ledger=budget.ledger,
             journal=journal,
-            saver=stack.enter_context(Saver(run, recipe, tokenizer)),
+            saver=saver,
             budget=budget,
             autocast=learner.autocast,
             layout=layout,
@@ -152,10 +156,11 @@ def open_training(
             decisions=held_decisions(run),
         )
         training.origin = origin_of(training)
-        stack.callback(lambda: budget.close(training.state.step))  # of a refused start, too
         start_or_resume(training, accept_changes=accept_changes)
-        budget.refuse_too_little(recipe, training.state.step, len(training.validation))
-        yield training
+        try:
+            yield training
+        finally:
+            budget.step, budget.to_save = training.state.step, None
 
 
 def pass_rates(source: Source) -> dict[str, float]:
