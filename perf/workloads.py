@@ -8,6 +8,7 @@ W4, the paper's own step, is in `gpu.py`.
 """
 
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -74,17 +75,21 @@ class Forced:
 
 
 def force_ours(slots_class: Any, load: Workload) -> None:
-    """EOS where the forced length says so, and nowhere else."""
+    """The lengths of the workload at the step under way."""
+    force(slots_class, load.group_size, lambda: forced_lengths(load, Forced.step))
+
+
+def force(slots_class: Any, group_size: int, lengths: Callable[[], Sequence[int]]) -> None:
+    """EOS where the row's length, of all rows prompt by prompt, says so, and nowhere else."""
     plain = slots_class._logits
 
     def logits(self: Any, n: int) -> Any:
         import torch
 
-        made = plain(self, n).clone()
-        lengths = forced_lengths(load, Forced.step)
+        made, every = plain(self, n).clone(), lengths()
         eos = (self.codes == 1).nonzero()[0, 0]
         rows = self.rows[: len(made)]
-        wanted = [lengths[row.prompt * load.group_size + row.sample] for row in rows]
+        wanted = [every[row.prompt * group_size + row.sample] for row in rows]
         ends = self.written[: len(rows)] + 1 >= torch.tensor(wanted, device=made.device)
         made[: len(rows), eos] = torch.where(ends, 1e4, -1e4)
         return made

@@ -103,7 +103,7 @@ class NativeEngine:
         check_prompts(prompts, params, self.fit)
         started = time.perf_counter()
         with sampling_mode(self.model):
-            rows = pending_rows(prompts, group_size, skip)
+            rows = longest_first(prompts, pending_rows(prompts, group_size, skip))
             ended = self._rollouts(prompts, rows, params, seed, step)
             groups, tokens = gather(prompts, ended, on_finished=on_finished, keep=keep)
         self.stats = EngineStats(
@@ -213,6 +213,16 @@ def pending_rows(
     for index, sample in wanted_samples(prompts, group_size, skip):
         ids = prompts[index].prompt_ids
         yield Row(index, sample, ids[-1], len(ids))
+
+
+def longest_first(prompts: Sequence[Prompt], rows: Iterable[Row]) -> list[Row]:
+    """Those of which the most tokens are expected start first, so that slots stay filled to the
+    end; no expectation counts as the mean one. Rows of equal expectation keep their order.
+    """
+    known = [one.expected_tokens for one in prompts if one.expected_tokens is not None]
+    mean = sum(known) / max(len(known), 1)
+    tokens = [mean if one.expected_tokens is None else one.expected_tokens for one in prompts]
+    return sorted(rows, key=lambda row: -tokens[row.prompt])
 
 
 @contextmanager

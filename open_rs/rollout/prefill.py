@@ -15,10 +15,12 @@ PREFILL_TOKENS = 4096  # in one batch, padding included; a longer prompt goes al
 
 
 class Prefill:
-    """Prefills prompts in order, as they are asked for and as far ahead as the budget reaches.
+    """Prefills a prompt when it is first asked for, and with it the others of its batch.
 
     All of a prompt but its last token: that one is fed as each rollout's first decoding step, which
-    gives the first token's logits in the same way as all others'.
+    gives the first token's logits in the same way as all others'. Which prompts make a batch does
+    not depend on what is asked for, nor in which order: the shape of a batch moves the last bits of
+    what it holds.
     """
 
     def __init__(
@@ -31,9 +33,12 @@ class Prefill:
         what is kept of it.
         """
         self.prompts, self.run = prompts, run
-        self.done = 0  # prompts prefilled
         self.to_copy = list(copies)
         self.places: dict[int, tuple[Any, int]] = {}  # prompt -> batch and row in it
+        self.to_run: dict[int, list[int]] = {}  # prompt -> its batch
+        for batch in batches([len(prompt) - 1 for prompt in prompts]):
+            members = [index for index in batch if len(prompts[index]) > 1]
+            self.to_run |= dict.fromkeys(members, members)
 
     def locate(self, asked: Sequence[int]) -> Iterator[Located]:
         """Where to copy each of these prompts from, batch by batch.
@@ -43,8 +48,8 @@ class Prefill:
         """
         by_batch: dict[int, Located] = {}
         for index, prompt in enumerate(asked):
-            while self.done <= prompt:
-                self._run_batch()
+            if prompt in self.to_run:
+                self._run_batch(self.to_run[prompt])
             if prompt in self.places:
                 cache, row = self.places[prompt]
                 picks, _, rows = by_batch.setdefault(id(cache), ([], cache, []))
@@ -55,19 +60,24 @@ class Prefill:
                 self.places.pop(prompt, None)
         yield from by_batch.values()
 
-    def _run_batch(self) -> None:
-        """Prefill the next prompts, as many as fit the budget and at least one."""
-        first, longest = self.done, 0
-        while self.done < len(self.prompts):
-            longest = max(longest, len(self.prompts[self.done]) - 1)
-            if self.done > first and longest * (self.done + 1 - first) > PREFILL_TOKENS:
-                break
-            self.done += 1
-        batch = [index for index in range(first, self.done) if len(self.prompts[index]) > 1]
-        if not any(self.to_copy[index] for index in batch):
-            return  # a batch runs whole or not: its shape moves the last bits of what it holds
+    def _run_batch(self, batch: Sequence[int]) -> None:
         stored = self.run([self.prompts[index][:-1] for index in batch])
-        self.places.update({index: (stored, row) for row, index in enumerate(batch)})
+        for row, index in enumerate(batch):
+            del self.to_run[index]
+            if self.to_copy[index]:
+                self.places[index] = stored, row
+
+
+def batches(lengths: Sequence[int]) -> Iterator[range]:
+    """Neighbours, as many as fit the budget and at least one."""
+    first, longest = 0, 0
+    for index, length in enumerate(lengths):
+        longest = max(longest, length)
+        if index > first and longest * (index + 1 - first) > PREFILL_TOKENS:
+            yield range(first, index)
+            first, longest = index, length
+    if lengths:
+        yield range(first, len(lengths))
 
 
 def run_module(model: Any, extra: dict[str, Any], heads: Sequence[Sequence[int]]) -> DynamicCache:

@@ -103,6 +103,7 @@ class Prompt:
     prompt_ids: list[int]
     text: str = ""
     messages: tuple[Message, ...] = ()
+    expected_tokens: float | None = None  # of a completion: may decide which are drawn first
 
 
 class Engine(Protocol):

@@ -237,7 +237,7 @@ def drawn_groups(
     held = training.journal.held(step, prompts) | rollouts_by_key(begun)
     with training.autocast:
         groups = training.sampler.sample(
-            prompts,
+            training.history.expecting(prompts),
             group_size=size,
             params=training_params(recipe),
             seed=recipe.seed,

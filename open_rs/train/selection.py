@@ -13,6 +13,7 @@ a function of (seed, step, history).
 
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +22,20 @@ from scipy.special import betaln
 from open_rs.problems import Problem
 from open_rs.recipe import Recipe
 from open_rs.rollout.noise import stream_key
-from open_rs.rollout.protocol import RolloutGroup
+from open_rs.rollout.protocol import Prompt, RolloutGroup
 from open_rs.train.schedule import ProblemSampler
 
 DEAD = 0.4  # one dead group of 8 is below it for one and a half half-lives, two for two and a half
 PRIOR = 0.4  # Beta(0.4, 0.4): a problem not seen yet is likelier very easy or very hard than not
 
 Floats = NDArray[np.float64]
-Counts = tuple[float, float, int]  # right and wrong completions, and the step up to which
+# Right and wrong completions, the step up to which, and the tokens of one in its latest group
+Counts = tuple[float, float, int, float] | tuple[float, float, int]
 
 
 class History:
-    """How many completions of each problem were right and wrong, older ones counting less.
+    """How many completions of each problem were right and wrong, older ones counting less, and how
+    long they were.
 
     A count halves in `half_life` steps, so what is known of a problem is forgotten and the problem
     comes again, later where more was known of it.
@@ -48,10 +51,19 @@ class History:
             grades = [one.grade for one in group.rollouts if one.grade and one.grade.decided]
             solved = sum(grade.correct for grade in grades)
             right, wrong = self._at(group.problem.id, step)
-            self.counts[group.problem.id] = right + solved, wrong + len(grades) - solved, step
+            counts = right + solved, wrong + len(grades) - solved
+            tokens = sum(one.num_tokens for one in group.rollouts) / max(len(group.rollouts), 1)
+            self.counts[group.problem.id] = (*counts, step, tokens)
+
+    def expecting(self, prompts: Iterable[Prompt]) -> list[Prompt]:
+        """The prompts with the tokens of a completion that the latest group of each had."""
+        return [
+            replace(one, expected_tokens=next(iter(self.counts.get(one.problem.id, ())[3:]), None))
+            for one in prompts
+        ]
 
     def _at(self, id: str, step: int) -> tuple[float, float]:
-        right, wrong, noted = self.counts.get(id, (0.0, 0.0, step))
+        right, wrong, noted = self.counts.get(id, (0.0, 0.0, step))[:3]
         kept = 0.5 ** ((step - noted) / self.half_life)
         return right * kept, wrong * kept
 

@@ -11,7 +11,7 @@ from scipy.stats import beta
 from open_rs.grade import Grade
 from open_rs.problems import Problem
 from open_rs.recipe import recipe_from_dict
-from open_rs.rollout.protocol import Rollout, RolloutGroup
+from open_rs.rollout.protocol import Prompt, Rollout, RolloutGroup
 from open_rs.train.advantages import set_advantages
 from open_rs.train.schedule import ProblemSampler
 from open_rs.train.selection import PRIOR, History, kept_probability, next_ids, predicted_dead
@@ -51,9 +51,20 @@ def test_counts_halve_and_add_up():
     history.note(1, [group(POOL[0], ["correct", "correct", "wrong", "no_answer"])])
     history.note(11, [group(POOL[0], ["correct", "timeout", "bad_gold", "wrong"])])
     # ten steps later 2 and 2 are 1 and 1; one more of each, and two that were not judged
-    assert history.counts == {"p00": (2.0, 2.0, 11)}
+    assert history.counts == {"p00": (2.0, 2.0, 11, 2.0)}  # and two tokens each
     a, b = history.posterior(POOL[:2], 31)  # a quarter of 2 is left
     assert a.tolist() == b.tolist() == [0.5 + PRIOR, PRIOR]
+
+
+def test_lengths_are_those_of_the_latest_group():
+    history = History(half_life=10, counts={"p01": (1.0, 0.0, 3)})  # of an older checkpoint
+    history.note(4, [group(POOL[0], ["wrong"] * 4)])
+    latest = group(POOL[0], ["wrong", "wrong", "correct"])
+    latest.rollouts[2].completion_ids = [5, 5, 5, 5, 1]
+    history.note(5, [latest])
+    prompts = [Prompt(problem, [1, 2]) for problem in POOL[:3]]
+    # (2 + 2 + 5) / 3; no length was kept of the second, the third was never drawn
+    assert [one.expected_tokens for one in history.expecting(prompts)] == [3.0, None, None]
 
 
 @pytest.mark.parametrize(("right", "wrong"), [(0, 0), (8, 0), (0, 8), (3, 5), (0.1, 30)])
