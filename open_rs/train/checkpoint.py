@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from open_rs.errors import InputError
 from open_rs.models import load_weights
+from open_rs.recipe import recipe_from_dict
 from open_rs.runs import (
     RunFolder,
     free_bytes,
@@ -37,6 +38,7 @@ from open_rs.runs import (
     write_json,
 )
 from open_rs.train.distributed_layout import Moments, Replicated, shapes_of
+from open_rs.train.schedule import save_is_due
 
 MANIFEST = "manifest.json"
 FORMAT = 2  # of trainer/; a higher one belongs to a later version
@@ -272,6 +274,24 @@ def checkpoint_steps(run: RunFolder) -> list[int]:
         return []
     names = [path.name for path in run.checkpoints.iterdir() if path.is_dir()]
     return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+
+def planned_steps(run: RunFolder) -> list[int]:
+    """Of all checkpoints, newest first, those that their own recipe had planned. The others were
+    saved because the run was stopped: one that nobody stopped has none of them, so what is kept and
+    where a roll-back goes must not depend on them.
+    """
+    return [step for step in checkpoint_steps(run) if is_planned(run, step)]
+
+
+def is_planned(run: RunFolder, step: int) -> bool:
+    try:
+        recipe = recipe_from_dict(
+            read_json(run.checkpoint(step) / "trainer" / "origin.json")["recipe"]
+        )
+    except (InputError, KeyError, TypeError):  # it cannot be told
+        return True
+    return save_is_due(step, recipe)
 
 
 def newest_valid(run: RunFolder) -> tuple[int, list[str]]:

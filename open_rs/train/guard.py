@@ -17,7 +17,13 @@ from open_rs.recipe import Recipe
 from open_rs.rollout.protocol import Rollout, RolloutGroup
 from open_rs.runs import RunFolder, log_event, read_metrics, write_bytes
 from open_rs.scripts import outside_share
-from open_rs.train.checkpoint import checkpoint_steps, damage, remove_checkpoint, restore
+from open_rs.train.checkpoint import (
+    checkpoint_steps,
+    damage,
+    planned_steps,
+    remove_checkpoint,
+    restore,
+)
 from open_rs.train.decisions import (
     Decision,
     answered,
@@ -205,7 +211,8 @@ def pull_triggers(training: Training, step: int) -> None:
 
 
 def healthy_checkpoint(training: Training, alarm: Alarm) -> int | None:
-    """The newest intact checkpoint far enough before the alarm; None where there is none.
+    """The newest intact checkpoint far enough before the alarm; None where there is none. Those
+    that a stop saved do not count.
 
     The one that the last roll-back went to stays healthy: where the alarm comes back soon after it,
     what it went on with is at fault, and the changes are made once more.
@@ -213,7 +220,7 @@ def healthy_checkpoint(training: Training, alarm: Alarm) -> int | None:
     training.saver.wait()
     went_to = [one["to_step"] for one in roll_backs(training.decisions)]
     latest = max(alarm.step - training.recipe.sentinel.healthy_margin, *went_to[-1:], 0)
-    for step in checkpoint_steps(training.run):  # newest first
+    for step in planned_steps(training.run):  # newest first
         if step <= latest and damage(training.run.checkpoint(step)) is None:
             return step
     return None

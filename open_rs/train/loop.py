@@ -47,7 +47,7 @@ from open_rs.train.records import write_rollouts
 from open_rs.train.rehearse import rehearse
 from open_rs.train.rescore import remove_other_score
 from open_rs.train.rewards import ScoreReport, score, unscored
-from open_rs.train.schedule import learning_rate
+from open_rs.train.schedule import learning_rate, save_is_due, score_is_due
 from open_rs.train.selection import next_ids, rewards_differ
 from open_rs.train.sentinel import Alarm
 from open_rs.train.settings import outside_band, scheduled_weights
@@ -125,21 +125,6 @@ def steps(training: Training, onlookers: Sequence[Onlooker]) -> None:
             save(training)
         hand_over(training)
         validate(training, onlookers)
-
-
-def save_is_due(step: int, recipe: Recipe) -> bool:
-    """At every save, at the last step, and wherever the weights are scored."""
-    return (
-        step % recipe.train.save_every == 0
-        or step == recipe.train.num_steps
-        or score_is_due(step, recipe)
-    )
-
-
-def score_is_due(step: int, recipe: Recipe) -> bool:
-    """At the start, every so many steps, and at the last one, where there is a validation set."""
-    on_time = step % recipe.evaluate.every == 0 or step == recipe.train.num_steps
-    return recipe.data.validation is not None and on_time
 
 
 def draw(training: Training, step: int) -> Batch:

@@ -17,6 +17,7 @@ from open_rs.train.checkpoint import (
     Snapshot,
     check_space,
     checkpoint_steps,
+    planned_steps,
     remove_checkpoint,
     write_snapshot,
 )
@@ -96,14 +97,15 @@ def retire(run: RunFolder, recipe: Recipe) -> list[int]:
 
     The newest ones stay, every `train.keep_every` steps one, the best by validation so far, by the
     rule of `evaluate.select` (the highest score, the earliest of equals), and where the sentinel
-    may roll back, those that it can want.
+    may roll back, those that it can want. One that a stop saved stays while it is the newest.
     """
-    steps, train = checkpoint_steps(run), recipe.train  # newest first
+    steps, planned, train = checkpoint_steps(run), planned_steps(run), recipe.train  # newest first
     if train.keep_last is None or len(steps) <= train.keep_last:
         return []
-    kept = {*steps[: train.keep_last], *wanted_by_roll_back(steps, recipe.sentinel)}
+    kept = {steps[0], *planned[: train.keep_last]}
+    kept |= wanted_by_roll_back(planned, recipe.sentinel)
     if train.keep_every:
-        kept |= {step for step in steps if step % train.keep_every == 0}
+        kept |= {step for step in planned if step % train.keep_every == 0}
     scores = {
         row["step"]: row["validation/pass@1"]
         for row in read_metrics(run)
@@ -121,7 +123,7 @@ def wanted_by_roll_back(steps: Sequence[int], recipe: SentinelRecipe) -> set[int
     """Of these steps, newest first: the newest that is older than the margin, to which an alarm now
     would go back, and the oldest within the margin, which grows into that place.
     """
-    if "roll_back" not in (recipe.action, *recipe.actions.values()):
+    if not steps or "roll_back" not in (recipe.action, *recipe.actions.values()):
         return set()
     old = [step for step in steps if step <= steps[0] - recipe.healthy_margin]
     return {*old[:1], *steps[: len(steps) - len(old)][-1:]}

@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence, Set
 
 from open_rs.problems import Problem
-from open_rs.recipe import TrainRecipe
+from open_rs.recipe import Recipe, TrainRecipe
 
 
 def learning_rate(step: int, recipe: TrainRecipe) -> float:
@@ -19,6 +19,21 @@ def learning_rate(step: int, recipe: TrainRecipe) -> float:
     progress = (step - warmup) / max(recipe.num_steps - warmup, 1)
     low = recipe.min_lr_ratio
     return recipe.learning_rate * (low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def save_is_due(step: int, recipe: Recipe) -> bool:
+    """At every save, at the last step, and wherever the weights are scored."""
+    return (
+        step % recipe.train.save_every == 0
+        or step == recipe.train.num_steps
+        or score_is_due(step, recipe)
+    )
+
+
+def score_is_due(step: int, recipe: Recipe) -> bool:
+    """At the start, every so many steps, and at the last one, where there is a validation set."""
+    on_time = step % recipe.evaluate.every == 0 or step == recipe.train.num_steps
+    return recipe.data.validation is not None and on_time
 
 
 class ProblemSampler:

@@ -1,16 +1,19 @@
 """Alarms, triggers and roll-backs in real runs of the shipped model, killed and resumed too."""
 
 import json
+import signal
 from types import SimpleNamespace
 
 import pytest
 from test_resume import Killed, recipe_with, start, trace
 
+from open_rs import interrupt
 from open_rs.errors import GuardStop
 from open_rs.problems import Problem
 from open_rs.rollout.protocol import Rollout, RolloutGroup
 from open_rs.runs import read_log, read_metrics
 from open_rs.train import guard, loop, sentinel
+from open_rs.train.checkpoint import checkpoint_steps
 from open_rs.train.decisions import held_decisions, roll_backs
 from open_rs.train.guard import evidence
 from open_rs.train.resume import recipe_to_resume
@@ -192,6 +195,27 @@ def test_a_roll_back_that_is_killed_is_completed(rolled_back, tmp_path, monkeypa
     resume(run)
     assert trace(run, 10) == trace(rolled_back, 10)
     assert len(rolled(run)) == 1
+
+
+def test_what_a_stop_saved_moves_no_roll_back(rolled_back, tmp_path, monkeypatch):
+    """Step 5 is no planned save; a run that nobody stopped goes back to step 4."""
+    real = loop.learn
+
+    def learn(training, *args, **kwargs):
+        made = real(training, *args, **kwargs)
+        if training.state.step == 5:
+            interrupt.ask(signal.SIGTERM)
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "learn", learn)
+        with pytest.raises(interrupt.Interrupted):
+            start(squeezed(**WIDER), tmp_path / "run")
+    run = loop.RunFolder(tmp_path / "run")
+    assert checkpoint_steps(run) == [5, 4, 2]
+    resume(run)
+    assert [one["to_step"] for one in rolled(run)] == [4]
+    assert trace(run, 10) == trace(rolled_back, 10)
 
 
 def test_without_a_healthy_checkpoint_or_after_too_many_roll_backs_the_run_is_paused(tmp_path):

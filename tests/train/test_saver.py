@@ -11,7 +11,7 @@ from tiny_models import byte_tokenizer
 
 from open_rs.errors import InputError
 from open_rs.recipe import recipe_from_dict
-from open_rs.runs import RunFolder, append_jsonl, read_log
+from open_rs.runs import RunFolder, append_jsonl, read_log, write_json
 from open_rs.train import checkpoint, saver
 from open_rs.train.checkpoint import TrainState, checkpoint_steps, damage, take_snapshot
 from open_rs.train.saver import Saver, retire, wanted_by_roll_back
@@ -57,6 +57,30 @@ def test_training_goes_on_while_a_checkpoint_is_written(run, monkeypatch):
     assert checkpoint.restore(run.checkpoint(1), other, fresh).step == 1
     assert all((other.state_dict()[name] == before[name]).all() for name in before)
     assert [event["event"] for event in read_log(run.events)] == ["save"]
+
+
+def test_a_stop_leaves_room_for_the_save_under_way_and_one_more(run, monkeypatch):
+    now, go_on = [100.0], threading.Event()
+    monkeypatch.setattr(saver.time, "monotonic", lambda: now[0])
+    one = snapshot(1)
+
+    def slow(*args):
+        assert go_on.wait(60)
+
+    def take():
+        now[0] += 2.0  # the copy counts, too
+        return one
+
+    monkeypatch.setattr(saver, "write_snapshot", slow)
+    with Saver(run, settings(), byte_tokenizer(), 490_000_000) as writer:
+        assert writer.stop_seconds() == pytest.approx(1.5 * 10)  # 0.2 s + 490 MB at 50 MB/s
+        writer.start(take)
+        assert writer.stop_seconds() == pytest.approx(1.5 * 10 + 1.5 * 10 - 2)
+        now[0] += 20  # later than was thought
+        assert writer.stop_seconds() == pytest.approx(1.5 * 22 + 1.5 * 22 - 22)
+        go_on.set()
+        writer.wait()
+        assert writer.seconds == 22.0 and writer.stop_seconds() == pytest.approx(1.5 * 22)
 
 
 def test_one_save_is_complete_before_the_next_begins(run):
@@ -133,6 +157,16 @@ def test_what_is_kept(run, train, kept):
     assert checkpoint_steps(run) == kept
     assert sorted([*kept, *gone]) == [2, 4, 6, 8, 10, 12]
     assert not list(run.checkpoints.glob(".*"))
+
+
+def test_what_a_stop_saved_is_kept_while_it_is_the_newest_and_takes_no_place(run):
+    recipe = settings(ROLLS_BACK | {"healthy_margin": 4}, num_steps=12, save_every=4, keep_last=1)
+    for step in (4, 8, 9, 10):  # stopped after steps 9 and 10
+        (run.checkpoint(step) / "trainer").mkdir(parents=True)
+        origin = {"recipe": recipe.model_dump(mode="json")}
+        write_json(run.checkpoint(step) / "trainer" / "origin.json", origin)
+    assert retire(run, recipe) == [9]
+    assert checkpoint_steps(run) == [10, 8, 4]  # 4 is older than the margin before 8
 
 
 def test_a_run_keeps_what_it_was_told_to(run):
