@@ -7,6 +7,7 @@ from open_rs.benchmarks import BENCHMARKS
 from open_rs.plan.findings import Check, Facts, Finding
 from open_rs.prompts import SYSTEM_PROMPTS, USER_PROMPTS
 from open_rs.recipe import CosineReward, OverlongReward, Recipe, Source, VLLMEngineSpec
+from open_rs.recipe.moving import largest_cap
 
 # Peak learning rates of AdamW that published GRPO runs use; a model of a few million weights bears,
 # and needs, more. An adapter takes about ten times the rate of full weights (arXiv 2106.09685, D).
@@ -252,7 +253,7 @@ def context(recipe: Recipe, facts: Facts) -> Iterator[Finding]:
     limits = [("the model's context", facts.context)]
     if isinstance(recipe.rollout.engine, VLLMEngineSpec):
         limits.append(("rollout.engine.max_model_len", recipe.rollout.engine.max_model_len))
-    caps = {"rollout": recipe.rollout.max_completion_tokens, "evaluate": recipe.evaluation_cap}
+    caps = {"rollout": largest_cap(recipe), "evaluate": recipe.evaluation_cap}
     for what, limit in limits:
         for section, cap in caps.items():
             if (

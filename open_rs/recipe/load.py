@@ -14,7 +14,8 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from open_rs.errors import InputError
-from open_rs.recipe.moving import prospects, refuse_overlaps
+from open_rs.recipe.metrics import refuse_unknown_metrics
+from open_rs.recipe.moving import prospects, refuse_combinations, refuse_overlaps
 from open_rs.recipe.schema import Recipe
 from open_rs.text import redact
 
@@ -110,6 +111,8 @@ def recipe_from_dict(settings: dict[str, Any], *, where: str = "recipe") -> Reci
         refuse_overlaps(recipe.schedules)
         for cause, changed in prospects(recipe):
             validated(changed, where=cause)
+        refuse_combinations(recipe)
+        refuse_unknown_metrics(recipe)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     for key, value in _texts(recipe.model_dump(mode="json")):

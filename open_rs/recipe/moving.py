@@ -1,13 +1,16 @@
 """Settings that move during a run: where they lie, what a schedule makes of them at a step, and all
-values that they can come to, so that one that is not possible is refused before the run.
+values that they can come to, so that what is not possible, singly or together, is refused before
+the run.
 
 Several schedules by step of one key are pieces of one course: each counts from its first point on,
 a gap between two of them holds the earlier one's last value, and before the first piece its first
 value holds. What a trigger or the sentinel set stays from then on.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +19,8 @@ from open_rs.recipe.schedules import Change, Schedule
 from open_rs.recipe.schema import Recipe
 
 Settings = dict[str, Any]  # a resolved recipe
+CAP = "rollout.max_completion_tokens"
+BAND = ("data.min_pass_rate", "data.max_pass_rate")
 
 
 def locate(settings: Settings, key: str) -> tuple[dict[str, Any], str]:
@@ -106,3 +111,99 @@ def changed(
             value = base * change.times**count
             how = f"times = {change.times:g}" + (f" made {count} times" if count > 1 else "")
             yield f"{name}, {how}", put(resolved, {change.key: value})
+
+
+# --- settings together ---
+
+
+def turning_points(recipe: Recipe) -> list[int]:
+    """The steps between which every scheduled setting is constant or a line: what holds of two
+    settings at these holds at all.
+    """
+    points = {step for one in recipe.schedules for step, _ in one.points}
+    last_held = {
+        step - 1
+        for one in recipe.schedules
+        for step, _ in one.points
+        if step > 1 and (one.between == "hold" or step == one.points[0][0])
+    }
+    return sorted({1, *points, *last_held})
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a setting can be over a run: by plan, and whatever is triggered or rolled back."""
+
+    planned: Mapping[int, float]  # by turning point
+    set_to: frozenset[float]  # what triggers and changes start from or set; empty without any
+    least: float  # factor that they can come to all together
+    most: float
+
+    def at(self, step: int) -> tuple[float, float]:
+        """The least and the most that it can be at a step."""
+        values = [self.planned[step]]
+        values += [one * by for one in self.set_to for by in (self.least, self.most)]
+        return min(values), max(values)
+
+    def can_be_zero(self, step: int) -> bool:
+        """Factors are above 0 and bring nothing to 0."""
+        return self.planned[step] == 0 or 0 in self.set_to
+
+
+def reach(recipe: Recipe, key: str) -> Reach:
+    """A trigger may fire, and the run be rolled back, at any step and in any order."""
+    own = [one for one in recipe.schedules if one.key == key]
+    place, last = locate(recipe.model_dump(mode="json"), key)
+    base = float(place[last])
+    planned = {step: values_at(own, step).get(key, base) for step in turning_points(recipe)}
+    moved: list[tuple[Change | Schedule, int]] = [
+        (one, one.when.max_times) for one in own if one.when is not None
+    ]
+    most = recipe.sentinel.max_roll_backs
+    moved += [(one, most) for one in recipe.sentinel.changes if one.key == key]
+    factors = [(one.times, times) for one, times in moved if one.times is not None]
+    set_to = {one.to for one, _ in moved if one.to is not None}
+    return Reach(
+        planned=planned,
+        set_to=frozenset(set_to | set(planned.values()) if factors else set_to),
+        least=math.prod(min(factor, 1.0) ** times for factor, times in factors),
+        most=math.prod(max(factor, 1.0) ** times for factor, times in factors),
+    )
+
+
+def largest_cap(recipe: Recipe) -> int:
+    """The most completion tokens that any schedule, trigger or change can ask for."""
+    cap = reach(recipe, CAP)
+    return round(max(cap.at(step)[1] for step in cap.planned))
+
+
+def refuse_combinations(recipe: Recipe) -> None:
+    """Settings that are possible one by one and not together, at some step of the run."""
+    lowest, highest, cap = (reach(recipe, key) for key in (*BAND, CAP))
+    weights = [reach(recipe, f"rewards.{name}.weight") for name in reward_names(recipe)]
+    buffers = [one.overlong_buffer or 0 for one in recipe.rewards if one.type == "overlong"]
+    steps = list(cap.planned)
+    for step, later in zip(steps, [*steps[1:], steps[-1]], strict=True):
+        at = f" at step {step}" if recipe.schedules else ""
+        low, high, tokens = lowest.at(step)[1], highest.at(step)[0], round(cap.at(step)[0])
+        if low > high:
+            raise InputError(
+                f"data.min_pass_rate can be {low:.3g} with a data.max_pass_rate of {high:.3g}{at}, "
+                "which leaves no problem; keep the first at or below the second in all that "
+                "schedules and sentinel.changes make of them"
+            )
+        if all(one.can_be_zero(step) and one.can_be_zero(later) for one in weights):
+            raise InputError(
+                f"rewards: every weight is 0, or can be{at}, so nothing can be learnt; weigh one, "
+                "whatever schedules and sentinel.changes make of them"
+            )
+        if tokens < max(buffers, default=0):
+            raise InputError(
+                f"rewards: overlong_buffer is {max(buffers)} and {CAP} can be {tokens}{at}, so "
+                "every completion would be punished for its length; lower it, or leave it out for "
+                "a fifth of the cap"
+            )
+
+
+def reward_names(recipe: Recipe) -> list[str]:
+    return [reward_name(one.model_dump()) for one in recipe.rewards]

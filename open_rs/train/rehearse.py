@@ -12,12 +12,13 @@ import torch
 from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.recipe import Recipe
+from open_rs.recipe.moving import largest_cap
 from open_rs.runs import log_event
 from open_rs.train.batches import MicroBatch, Row, make_batches
 from open_rs.train.distributed_layout import Replicated
 from open_rs.train.logprobs import unwrap
 from open_rs.train.packed import can_pack
-from open_rs.train.settings import largest_cap, uses_kl
+from open_rs.train.settings import uses_kl
 from open_rs.train.update import OUT_OF_STEP, learn_from, ran_out_of_memory, release_memory
 
 if TYPE_CHECKING:

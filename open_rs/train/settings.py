@@ -118,22 +118,6 @@ def uses_band(recipe: Recipe) -> bool:
     return stated or bool(moving_keys(recipe) & {"data.min_pass_rate", "data.max_pass_rate"})
 
 
-def largest_cap(recipe: Recipe) -> int:
-    """The most completion tokens that any schedule, trigger or change can ask for."""
-    key, cap = "rollout.max_completion_tokens", float(recipe.rollout.max_completion_tokens)
-    of_cap = [schedule for schedule in recipe.schedules if schedule.key == key]
-    cap = max([cap, *(value for schedule in of_cap for _, value in schedule.points)])
-    for schedule in of_cap:  # a trigger can fire after any of these points
-        if schedule.when is not None:
-            grown = cap * max(schedule.times or 1.0, 1.0) ** schedule.when.max_times
-            cap = max(grown, schedule.to or 0.0)
-    for change in recipe.sentinel.changes:
-        if change.key == key:
-            factor = max(change.times or 1.0, 1.0) ** recipe.sentinel.max_roll_backs
-            cap = max(cap * factor, change.to or 0.0)
-    return round(cap)
-
-
 def uses_kl(recipe: Recipe) -> bool:
     """Whether the frozen start is ever needed: now, by a schedule or after an alarm."""
     return recipe.loss.kl_coef > 0 or "loss.kl_coef" in moving_keys(recipe)

@@ -18,6 +18,7 @@ from open_rs.overlap import refuse_overlap
 from open_rs.plan.cost import device_name
 from open_rs.problems import Problem, load_problems
 from open_rs.recipe import NativeEngineSpec, Recipe, Source, VLLMEngineSpec
+from open_rs.recipe.moving import largest_cap
 from open_rs.rollout.build import open_sampler, training_prompts
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt
@@ -36,7 +37,7 @@ from open_rs.train.saver import Saver
 from open_rs.train.schedule import ProblemSampler
 from open_rs.train.selection import History
 from open_rs.train.sentinel import Sentinel
-from open_rs.train.settings import largest_cap, uses_band
+from open_rs.train.settings import uses_band
 
 
 @dataclass

@@ -92,7 +92,7 @@ BY_RECIPE = {
     "unchosen KL": ({"loss": {"kl_coef": 0.04}}, "warning", "loss.kl_coef"),
     "KL costs": ({"loss": {"kl_coef": 0.01}}, "note", "loss.kl_coef"),
     "overlong from the start": (
-        {"rewards": [{"type": "accuracy"}, {"type": "overlong", "overlong_buffer": 2000}]},
+        {"rewards": [{"type": "accuracy"}, {"type": "overlong", "overlong_buffer": 1024}]},
         "warning", "rewards"),
     "flat cosine": (
         {"rewards": COSINE, "rollout": {"max_completion_tokens": 4096}},

@@ -1,16 +1,20 @@
 """What changes during a run: schedules by step, triggers, changes, and keys that may not."""
 
 import json
+import random
 
 import pytest
 
 from open_rs.errors import InputError
 from open_rs.recipe import Recipe, recipe_from_dict
+from open_rs.recipe.metrics import metric_names
+from open_rs.recipe.moving import largest_cap, values_at
+from open_rs.recipe.schedules import Schedule
+from open_rs.train.sentinel import DETECTORS, UPDATE_SIZE
 from open_rs.train.settings import (
     changed_value,
     fired,
     jumps,
-    largest_cap,
     outside_band,
     scheduled_weights,
     settings_at,
@@ -98,9 +102,9 @@ def test_the_largest_cap_that_can_come():
     assert largest_cap(recipe(schedules=[grown], rollout={"max_completion_tokens": 64})) == 512
     high = points | {"points": [[1, 64], [9, 200]]}
     both = [high, grown], [grown, high]  # 200 doubled three times, in either order
-    assert [largest_cap(recipe(schedules=list(one))) for one in both] == [8192, 8192]
-    small = {"max_completion_tokens": 64}
-    assert [largest_cap(recipe(schedules=list(one), rollout=small)) for one in both] == [1600] * 2
+    assert [largest_cap(recipe(schedules=list(one))) for one in both] == [1600, 1600]
+    anew = [{"key": key, "when": when, "to": 300}, grown]  # set, and then doubled three times
+    assert largest_cap(recipe(schedules=anew, rollout={"max_completion_tokens": 64})) == 2400
     change = {"changes": [{"key": key, "to": 300}]}
     assert largest_cap(recipe(sentinel=change, rollout={"max_completion_tokens": 64})) == 300
 
@@ -236,3 +240,134 @@ def test_the_band_of_pass_rates_of_a_step():
     assert outside_band(settings_at(made, 1), rates) == {"a"}
     assert outside_band(settings_at(made, 11), rates) == set()
     assert outside_band(recipe(data={"max_pass_rate": 0.5}), rates) == {"c"}
+
+
+# --- settings together ---
+
+TWO = [{"type": "accuracy"}, {"type": "format"}]
+LOW, HIGH = "data.min_pass_rate", "data.max_pass_rate"
+
+
+def points(key, *pairs, **more):
+    return {"key": key, "points": [list(pair) for pair in pairs], **more}
+
+
+def trigger(key, metric="reward/mean", **change):
+    return {"key": key, "when": {"metric": metric, "above": 0.5}, **change}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"data": {"min_pass_rate": 0.6, "max_pass_rate": 0.4}},
+            "data.min_pass_rate can be 0.6 with a data.max_pass_rate of 0.4, which leaves no",
+        ),
+        (  # each alone is fine beside the recipe's 0 and 1; they cross at step 8
+            {"schedules": [points(LOW, (1, 0.0), (11, 1.0)), points(HIGH, (1, 0.9), (11, 0.5))]},
+            "data.min_pass_rate can be 1 with a data.max_pass_rate of 0.5 at step 11",
+        ),
+        (  # only the last held step before the second value crosses
+            {"schedules": [points(LOW, (1, 0.3), (20, 0.0), between="hold"),
+                           points(HIGH, (1, 0.4), (10, 0.2), between="hold")]},
+            "data.min_pass_rate can be 0.3 with a data.max_pass_rate of 0.2 at step 10",
+        ),
+        (
+            {"schedules": [trigger(LOW, to=0.5), points(HIGH, (1, 1.0), (40, 0.4))]},
+            "data.min_pass_rate can be 0.5 with a data.max_pass_rate of 0.4 at step 40",
+        ),
+        (  # 0.9 x 0.6 x 0.6 = 0.324, if the trigger and then a roll-back make it smaller
+            {"data": {"min_pass_rate": 0.4, "max_pass_rate": 0.9},
+             "schedules": [trigger(HIGH, times=0.6)],
+             "sentinel": {"changes": [{"key": HIGH, "times": 0.6}], "max_roll_backs": 1}},
+            "data.min_pass_rate can be 0.4 with a data.max_pass_rate of 0.324",
+        ),
+        (
+            {"rewards": TWO, "schedules": [points("rewards.accuracy.weight", (1, 1.0), (30, 0.0)),
+                                           points("rewards.format.weight", (1, 0.0), (60, 1.0))]},
+            None,  # format is half-way up when accuracy is gone
+        ),
+        ({"rewards": TWO, "schedules": [
+            points("rewards.accuracy.weight", (1, 0.0), (30, 1.0)),
+            points("rewards.format.weight", (1, 0.0), (60, 1.0))]}, None),  # only step 1 has none
+        (
+            {"rewards": TWO, "schedules": [
+                points("rewards.accuracy.weight", (1, 1.0), (30, 0.0)),
+                points("rewards.format.weight", (1, 0.0), (60, 1.0), between="hold")]},
+            "rewards: every weight is 0, or can be at step 30",
+        ),
+        (
+            {"rewards": TWO, "schedules": [trigger("rewards.accuracy.weight", to=0)],
+             "sentinel": {"changes": [{"key": "rewards.format.weight", "to": 0}]}},
+            "rewards: every weight is 0, or can be at step 1",
+        ),
+        (
+            {"rewards": [{"type": "accuracy"}, {"type": "overlong", "overlong_buffer": 64}],
+             "schedules": [points(CAP, (1, 128), (9, 32))]},
+            f"overlong_buffer is 64 and {CAP} can be 32 at step 9",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_possible_singly_and_not_together_is_refused(settings, sentence):
+    if sentence is None:
+        recipe(**settings)
+        return
+    with pytest.raises(InputError) as caught:
+        recipe(**settings)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_two_courses_are_refused_exactly_where_they_cross():
+    draw, refused = random.Random(4), 0
+    for _ in range(60):
+        courses = [
+            points(
+                key,
+                *((step, draw.random()) for step in sorted(draw.sample(range(1, 31), 3))),
+                between=draw.choice(["linear", "hold"]),
+            )
+            for key in (LOW, HIGH)
+        ]
+        schedules = [Schedule.model_validate(one) for one in courses]
+        values = [values_at(schedules, step) for step in range(1, 40)]
+        crossing = max(one[LOW] - one[HIGH] for one in values) > 0
+        refused += crossing
+        if crossing:
+            with pytest.raises(InputError, match="which leaves no problem"):
+                recipe(schedules=courses)
+        else:
+            recipe(schedules=courses)
+    assert 0 < refused < 60
+
+
+# --- the metrics of triggers ---
+
+
+@pytest.mark.parametrize(
+    ("metric", "sentence"),
+    [
+        ("completion/truncated", "did you mean 'completion/truncated_frac'? name one of reward/me"),
+        ("reward/lenght", "never fire; "),
+        ("policy/kl", "schedules.0.when.metric = 'policy/kl': a run of this recipe measures no"),
+        ("validation/pass@1", "the trigger would never fire"),
+        ("reward/cosine", "the trigger would never fire"),
+    ],
+)
+def test_a_trigger_on_what_is_not_measured_is_refused(metric, sentence):
+    with pytest.raises(InputError) as caught:
+        recipe(schedules=[trigger(CAP, metric, to=9)])
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_a_recipe_measures_can_be_watched():
+    measured = recipe(
+        rewards=[{"type": "cosine"}, {"type": "custom", "function": "mine:brevity"}],
+        loss={"kl_coef": 0.1},
+        data={"validation": {"task": "arithmetic", "count": 4}},
+        schedules=[
+            trigger(CAP, metric, to=9)
+            for metric in ("reward/brevity", "reward/cosine", "policy/kl", "validation/pass@1")
+        ],
+    )
+    series = {one.series for one in DETECTORS} - {UPDATE_SIZE} | {"optim/update_norm"}
+    assert series <= set(metric_names(measured))
