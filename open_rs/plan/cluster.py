@@ -5,9 +5,9 @@ Yuan 2009): all-gather and reduce-scatter (n - 1) / n S each, all-reduce twice a
 over stated links; no link was measured. No torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import groupby
 from math import ceil, log2
 from operator import itemgetter
 from typing import Any
@@ -165,26 +165,30 @@ def engine_pace(device: Device, shape: ModelShape, cluster: Cluster) -> Pace:
 
 
 def dealt(groups: Sequence[Group], shares: int) -> list[list[Group]]:
-    """To `shares` engines as many rows each, neighbours (`train.distributed_work.share_of`)."""
-    rows = [(place, length) for place, one in enumerate(groups) for length in one.lengths]
-    ends = [len(rows) * share // shares for share in range(shares + 1)]
-    return [regrouped(groups, rows[start:end]) for start, end in pairwise(ends) if end > start]
+    """To `shares` engines as many rows each, for what is expected of each is not known yet."""
+    return [one for one in cut(groups, shares, lambda prompt, length: 1) if one]
 
 
 def balanced(groups: Sequence[Group], shares: int) -> list[list[Group]]:
-    """To `shares` trainers as many tokens each, neighbours: a row goes to the part in which its
-    middle lies (`train.distributed_work.equal_shares`).
+    """To `shares` trainers as many tokens each."""
+    return cut(groups, shares, lambda prompt, length: prompt + length)
+
+
+def cut(groups: Sequence[Group], shares: int, size: Callable[[int, int], int]) -> list[list[Group]]:
+    """Neighbours: a row goes to the part in which its middle lies
+    (`train.distributed_work.equal_shares`). `size`: of a prompt's and a completion's tokens.
     """
+    rows = [
+        (place, length, size(one.prompt, length))
+        for place, one in enumerate(groups)
+        for length in one.lengths
+    ]
     made: list[list[tuple[int, int]]] = [[] for _ in range(shares)]
-    total = sum(one.prompt + length for one in groups for length in one.lengths)
-    before = 0
-    for place, one in enumerate(groups):
-        for length in one.lengths:
-            size = one.prompt + length
-            part = min(shares * (2 * before + size) // (2 * total), shares - 1)
-            made[part].append((place, length))
-            before += size
-    return [regrouped(groups, rows) for rows in made]
+    total, before = sum(weight for _, _, weight in rows), 0
+    for place, length, weight in rows:
+        made[min(shares * (2 * before + weight) // (2 * total), shares - 1)].append((place, length))
+        before += weight
+    return [regrouped(groups, part) for part in made]
 
 
 def regrouped(groups: Sequence[Group], rows: Sequence[tuple[int, int]]) -> list[Group]:

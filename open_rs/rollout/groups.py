@@ -16,6 +16,15 @@ def wanted_samples(
                 yield index, sample
 
 
+def expected_tokens(prompts: Sequence[Prompt]) -> list[float]:
+    """Tokens that a completion of each prompt is expected to have; where nothing is known, the
+    mean of the others, or 1.
+    """
+    known = [one.expected_tokens for one in prompts if one.expected_tokens is not None]
+    mean = sum(known) / len(known) if known else 1.0
+    return [mean if one.expected_tokens is None else one.expected_tokens for one in prompts]
+
+
 def gather(
     prompts: Sequence[Prompt],
     ended: Generator[tuple[int, Rollout]],

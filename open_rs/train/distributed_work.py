@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ from open_rs.interrupt import on_poll, patient
 from open_rs.recipe import LossRecipe, NativeEngineSpec, Recipe
 from open_rs.rollout.build import open_sampler
 from open_rs.rollout.graded import GradedSampler
-from open_rs.rollout.groups import wanted_samples
+from open_rs.rollout.groups import expected_tokens, wanted_samples
 from open_rs.rollout.protocol import Prompt, Rollout, RolloutGroup, SamplingParams
 from open_rs.train.batches import MicroBatch, Row, make_batches, teaches
 from open_rs.train.distributed import Left, Ranks
@@ -32,6 +32,7 @@ from open_rs.train.update import FITS, add_reference_logprobs
 from open_rs.train.update import update as update_share
 
 Key = tuple[str, int]  # problem id, sample
+T = TypeVar("T")
 
 APART = 1e-5  # relative; the same gradient has norms nearer than this, on whatever devices
 
@@ -97,12 +98,11 @@ class SharedSampler(GradedSampler):
         keep: bool = True,
     ) -> list[RolloutGroup]:
         groups = [RolloutGroup(one.problem, list(one.prompt_ids), []) for one in prompts]
-        keys = [
-            (prompts[index].problem.id, sample)
-            for index, sample in wanted_samples(prompts, group_size, skip)
-        ]
-        if not keys:
+        wanted = list(wanted_samples(prompts, group_size, skip))
+        if not wanted:
             return groups
+        tokens = expected_tokens(prompts)
+        cut = equal_shares(wanted, [tokens[index] for index, _ in wanted], self.ranks.count)
         places = {prompt.problem.id: place for place, prompt in enumerate(prompts)}
 
         def settle(id: str, rollout: Rollout) -> None:
@@ -117,11 +117,11 @@ class SharedSampler(GradedSampler):
                 settle(*part)
 
         shares = []
-        for rank in range(self.ranks.count):
-            wanted = frozenset(share_of(keys, rank, self.ranks.count))
-            ids = {id for id, _ in wanted}
+        for its in cut:
+            keys = frozenset((prompts[index].problem.id, sample) for index, sample in its)
+            ids = {id for id, _ in keys}
             own = [prompt for prompt in prompts if prompt.problem.id in ids]
-            shares.append(Share(own, wanted, group_size, params, seed, step))
+            shares.append(Share(own, keys, group_size, params, seed, step))
         self.ranks.order_each("sample", [(share,) for share in shares])
         with self.layout.filled():
             draw(self.own, shares[0], settle_own)
@@ -130,11 +130,6 @@ class SharedSampler(GradedSampler):
         for group in groups:
             group.rollouts.sort(key=lambda rollout: rollout.sample)
         return groups
-
-
-def share_of(keys: Sequence[Key], rank: int, count: int) -> Sequence[Key]:
-    """Neighbours, so that a prompt is prefilled on few ranks; as many on each rank, or one more."""
-    return keys[rank * len(keys) // count : (rank + 1) * len(keys) // count]
 
 
 # --- learning ---
@@ -169,14 +164,15 @@ def share_batches(layout: Replicated, rows: Sequence[Row], **settings: Any) -> l
     return shares[0]
 
 
-def equal_shares(places: Sequence[int], lengths: Sequence[int], count: int) -> list[list[int]]:
+def equal_shares(rows: Sequence[T], lengths: Sequence[float], count: int) -> list[list[T]]:
     """Neighbours cut into `count` parts of as many tokens as can be: each row goes to the part in
-    which its middle lies, so that no part has more than half a row too much at either end.
+    which its middle lies, so that no part has more than half a row too much at either end. Of
+    completions to draw the lengths are expected ones, and a prompt is prefilled on few ranks.
     """
-    shares: list[list[int]] = [[] for _ in range(count)]
-    total, before = max(sum(lengths), 1), 0
-    for place, length in zip(places, lengths, strict=True):
-        shares[min(count * (2 * before + length) // (2 * total), count - 1)].append(place)
+    shares: list[list[T]] = [[] for _ in range(count)]
+    total, before = max(sum(lengths), 1), 0.0
+    for row, length in zip(rows, lengths, strict=True):
+        shares[min(int(count * (2 * before + length) / (2 * total)), count - 1)].append(row)
         before += length
     return shares
 

@@ -169,7 +169,10 @@ def test_shares_are_those_of_the_trainer():
     groups = [Group(5, (10, 30, 7)), Group(9, (20, 3)), Group(2, (50,))]
     rows = rows_of(groups)
     for count in (1, 2, 4, 7):
-        drawn = [list(work.share_of(rows, rank, count)) for rank in range(count)]
+        drawn = [
+            [rows[place] for place in share]
+            for share in work.equal_shares(range(len(rows)), [1] * len(rows), count)
+        ]
         assert [rows_of(one) for one in dealt(groups, count)] == [one for one in drawn if one]
         places = work.equal_shares(range(len(rows)), list(map(sum, rows)), count)
         learnt = [[rows[place] for place in share] for share in places]

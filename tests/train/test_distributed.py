@@ -5,6 +5,7 @@ import pickle
 import signal
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,13 +16,15 @@ from tiny_models import build_model
 
 from open_rs.errors import GuardStop, InputError
 from open_rs.interrupt import Interrupted, patient, poll, stop_on_signals
+from open_rs.problems import Problem
 from open_rs.recipe import LossRecipe, recipe_from_dict
+from open_rs.rollout.protocol import Prompt, SamplingParams
 from open_rs.train import distributed, distributed_join, setup
 from open_rs.train.batches import Row
 from open_rs.train.distributed import Left, RankFailed, Ranks, blaming
 from open_rs.train.distributed_join import check_greetings, greeting, meet
 from open_rs.train.distributed_layout import Replicated, buckets
-from open_rs.train.distributed_work import equal_shares, filler, share_batches, share_of
+from open_rs.train.distributed_work import SharedSampler, equal_shares, filler, share_batches
 from open_rs.train.update import update
 
 # --- shares ---
@@ -47,17 +50,39 @@ def test_shares_by_hand():
 
 @given(st.integers(0, 50), st.integers(1, 9))
 def test_completions_are_shared_out_evenly(number, count):
-    keys = [("p", sample) for sample in range(number)]
-    shares = [share_of(keys, rank, count) for rank in range(count)]
-    assert [key for share in shares for key in share] == keys
+    shares = equal_shares(range(number), [41.7] * number, count)
+    assert [place for share in shares for place in share] == list(range(number))
     assert {len(share) for share in shares} <= {number // count, number // count + 1}
 
 
-class Noted(Ranks):
-    """Three ranks of which the orders are kept; nobody else is there."""
+def test_completions_are_shared_out_by_the_tokens_expected_of_them():
+    """The first problem's completions are half of the tokens; the new one counts as the mean."""
+    problems = [Problem("long", "?", "1"), Problem("new", "?", "1"), Problem("short", "?", "1")]
+    prompts = [
+        Prompt(problem, [5], expected_tokens=tokens)
+        for problem, tokens in zip(problems, (30.0, None, 10.0), strict=True)
+    ]
+    ranks = Noted(2)
+    ranks.all_parts = lambda: iter(())
+    taken = []
+    own = SimpleNamespace(
+        engine=None, grader=None, prompter=None, sample=lambda *_, **given: taken.append(given)
+    )
+    sampler = SharedSampler(own, Replicated(build_model("llama"), ranks))
+    sampler.sample(prompts, group_size=2, params=SamplingParams(9), seed=0)
+    shares = [share.wanted for (share,) in ranks.given["sample"]]
+    # 30, 30, 20, 20, 10, 10 of 120: middles at 15, 45, 70, 90, 105, 115
+    assert shares[0] == {("long", 0), ("long", 1)}
+    assert shares[1] == {(id, sample) for id in ("new", "short") for sample in (0, 1)}
+    assert [one.problem.id for one in ranks.given["sample"][0][0].prompts] == ["long"]
+    assert len(taken) == 1
 
-    def __init__(self):
-        super().__init__(0, 3)
+
+class Noted(Ranks):
+    """Ranks of which the orders are kept; nobody else is there."""
+
+    def __init__(self, count: int = 3):
+        super().__init__(0, count)
         self.given = {}
 
     def order_each(self, name, arguments):
