@@ -29,6 +29,8 @@ PICKLED = (
     "pickled, which can run any code when it is loaded; where you trust it, convert it to "
     "safetensors (AutoModelForCausalLM.from_pretrained(...).save_pretrained(FOLDER)) and give that"
 )
+CPUINFO = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, ARM
 GENERIC_TOKENIZERS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 transformers_logging.disable_progress_bar()  # what a person sees comes from `console`
@@ -62,8 +64,21 @@ def pick_device(recipe: ModelRecipe) -> torch.device:
 
 def pick_dtype(recipe: ModelRecipe, device: torch.device) -> torch.dtype:
     if recipe.dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        half = device.type == "cuda" and has_bfloat16(device)
+        return torch.bfloat16 if half else torch.float32
     return torch.float32 if recipe.dtype == "float32" else torch.bfloat16
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself, and not by way of float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(BFLOAT16_FLAGS & set(CPUINFO.read_text().split())) if CPUINFO.exists() else True
+
+
+def ran_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the machine itself, had no memory left to give."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def training_model(recipe: ModelRecipe) -> ModelRecipe:
@@ -78,7 +93,7 @@ def training_model(recipe: ModelRecipe) -> ModelRecipe:
 
 def mixed_precision(recipe: ModelRecipe) -> AbstractContextManager[Any]:
     """bfloat16 arithmetic over float32 weights on CUDA; nothing on CPU or where a dtype was set."""
-    if pick_device(recipe).type == "cuda" and recipe.dtype == "auto":
+    if recipe.dtype == "auto" and pick_dtype(recipe, pick_device(recipe)) == torch.bfloat16:
         return torch.autocast("cuda", torch.bfloat16)
     return nullcontext()
 
@@ -104,6 +119,8 @@ def load_tokenizer(recipe: ModelRecipe) -> Any:
 def load_model(recipe: ModelRecipe) -> nn.Module:
     """The model on its device, in eval mode, without adapters."""
     device = pick_device(recipe)
+    if device.type == "cuda" and recipe.dtype == "auto" and not has_bfloat16(device):
+        say(f"model.dtype: {device} has no bfloat16 of its own, so weights are float32")
     model, report = _from_pretrained(
         AutoModelForCausalLM,
         recipe,

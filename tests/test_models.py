@@ -21,6 +21,7 @@ from open_rs.models import (
     load_model,
     load_tokenizer,
     load_weights,
+    mixed_precision,
     model_path,
     pick_device,
     pick_dtype,
@@ -104,7 +105,11 @@ def test_devices_and_dtypes(monkeypatch):
     with pytest.raises(InputError, match=r"model.device = 'cuda:1': .*1 CUDA device"):
         pick_device(ModelRecipe(device="cuda:1"))
     assert pick_dtype(ModelRecipe(), CPU) == torch.float32
-    assert pick_dtype(ModelRecipe(), torch.device("cuda")) == torch.bfloat16
+    for native, dtype in ((True, torch.bfloat16), (False, torch.float32)):  # Volta, Turing: none
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda native=native, **_: native)
+        assert pick_dtype(ModelRecipe(), torch.device("cuda")) == dtype
+        assert pick_dtype(ModelRecipe(dtype="bfloat16"), torch.device("cuda")) == torch.bfloat16
+        assert isinstance(mixed_precision(ModelRecipe()), torch.autocast) == native
     assert pick_dtype(ModelRecipe(dtype="float32"), torch.device("cuda")) == torch.float32
     assert pick_dtype(ModelRecipe(dtype="bfloat16"), CPU) == torch.bfloat16
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from open_rs.plan.cost import device_name
 from open_rs.plan.devices import Device
-from open_rs.plan.lengths import Lengths, assumed, recorded
+from open_rs.plan.lengths import Lengths, answers_of, assumed, recorded
 from open_rs.plan.run_checks import expected_dead
 from open_rs.plan.shapes import ModelShape
 from open_rs.plan.subject import Subject, look, shape_elsewhere, shape_loaded
@@ -99,7 +99,7 @@ def encode_and_probe(recipe: Recipe, run: RunFolder, known: Known, wish: Wish) -
     prompts, too_long = prompter.encode_all(known.subject.problems)
     known.prompt_tokens = {one.problem.id: len(one.prompt_ids) for one in prompts}
     known.too_long, known.longest = len(too_long), max(known.prompt_tokens.values(), default=None)
-    known.recorded = recorded_lengths(recipe, run, known)
+    known.recorded = recorded_lengths(recipe, run, known, prompter.fingerprint)
     shape = known.subject.shape
     if not prompts or (shape is not None and not can_be_tried(recipe, known, shape)):
         return
@@ -139,13 +139,18 @@ def can_be_tried(recipe: Recipe, known: Known, shape: ModelShape) -> bool:
     return needed < 0.8 * here and not short
 
 
-def recorded_lengths(recipe: Recipe, run: RunFolder, known: Known) -> Lengths | None:
-    """What the run's curation sampled, where the recipe's own model answered."""
+def recorded_lengths(recipe: Recipe, run: RunFolder, known: Known, prompts: str) -> Lengths | None:
+    """What the run's curation sampled, where the recipe's own model answered to these very prompts
+    (a fingerprint).
+    """
     asked = [one for one in recipe.filters if isinstance(one, PassRateFilter)]
     own = all(one.model is None and one.engine is None for one in asked)
-    if not own or known.subject.raw:
+    if not own or known.subject.raw or not answers_of(run):
         return None
-    return recorded(run, known.prompt_tokens, recipe.rollout.max_completion_tokens)
+    from open_rs.curate.pass_rates import sampling_key  # torch, and the model's files are read
+
+    cap, key = recipe.rollout.max_completion_tokens, sampling_key(recipe, prompts)
+    return recorded(run, known.prompt_tokens, cap, key)
 
 
 def lengths_for(recipe: Recipe, known: Known, wish: Wish) -> Lengths:

@@ -110,14 +110,16 @@ def _standard_error(groups: Sequence[Group]) -> float:
     return float((variance / len(means)) ** 0.5)
 
 
-def recorded(run: RunFolder, prompts: dict[str, int], cap: int) -> Lengths | None:
-    """What curation sampled of the training problems; `prompts`: their tokens by id. None where it
-    left too little: its samples are those of the recipe's own model and sampling.
+def recorded(run: RunFolder, prompts: dict[str, int], cap: int, sampling: str) -> Lengths | None:
+    """What curation sampled of the training problems; `prompts`: their tokens by id; `sampling`:
+    the key of what the recipe asks for now, since a folder may hold answers to another recipe. None
+    where that leaves too little.
     """
     lengths: dict[str, list[int]] = {}
     for path in answers_of(run):
         for row in read_log(path):
-            if row.get("tokens") and "correct" in row and row["problem_id"] in prompts:
+            asked = row.get("sampling") == sampling and "correct" in row
+            if asked and row.get("tokens") and row["problem_id"] in prompts:
                 lengths.setdefault(row["problem_id"], []).append(min(row["tokens"], cap))
     if sum(map(len, lengths.values())) < FEWEST:
         return None

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, assert_never, cast
 
+from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.grade import Grader
 from open_rs.interrupt import at_once
+from open_rs.machine import cpus
 from open_rs.problems import Problem, load_problems
 from open_rs.prompts import Prompter, ServerPrompter
 from open_rs.recipe import (
@@ -94,6 +96,11 @@ def native_engine(recipe: Recipe, source: ModelRecipe, model: Any, tokenizer: An
     from open_rs.rollout.native import NativeEngine
 
     if recipe.threads:
+        if recipe.threads > cpus():
+            say(
+                f"threads = {recipe.threads}: this process may use {cpus()} cores, and threads "
+                f"beyond them make every step slower; set it to {cpus()}"
+            )
         torch.set_num_threads(recipe.threads)
     module = load_model(source) if model is None else model
     rollout = recipe.rollout

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from open_rs.errors import GuardStop, InputError
 from open_rs.interrupt import poll
+from open_rs.models import ran_out_of_memory
 from open_rs.rollout.exact import refuse_inexact
 from open_rs.rollout.fit import check_model, check_params, check_prompts
 from open_rs.rollout.forward import blocks, open_forward
-from open_rs.rollout.groups import gather, wanted_samples
+from open_rs.rollout.groups import expected_tokens, gather, wanted_samples
 from open_rs.rollout.noise import NoiseAhead, stream_key
 from open_rs.rollout.prefill import Prefill
 from open_rs.rollout.protocol import EngineStats, Prompt, Rollout, RolloutGroup, SamplingParams
@@ -102,7 +103,7 @@ class NativeEngine:
         check_params(group_size, params)
         check_prompts(prompts, params, self.fit)
         started = time.perf_counter()
-        with sampling_mode(self.model):
+        with sampling_mode(self.model), refusing_too_many(self.max_slots, prompts, params):
             rows = longest_first(prompts, pending_rows(prompts, group_size, skip))
             ended = self._rollouts(prompts, rows, params, seed, step)
             groups, tokens = gather(prompts, ended, on_finished=on_finished, keep=keep)
@@ -219,10 +220,29 @@ def longest_first(prompts: Sequence[Prompt], rows: Iterable[Row]) -> list[Row]:
     """Those of which the most tokens are expected start first, so that slots stay filled to the
     end; no expectation counts as the mean one. Rows of equal expectation keep their order.
     """
-    known = [one.expected_tokens for one in prompts if one.expected_tokens is not None]
-    mean = sum(known) / max(len(known), 1)
-    tokens = [mean if one.expected_tokens is None else one.expected_tokens for one in prompts]
+    tokens = expected_tokens(prompts)
     return sorted(rows, key=lambda row: -tokens[row.prompt])
+
+
+@contextmanager
+def refusing_too_many(
+    slots: int, prompts: Sequence[Prompt], params: SamplingParams
+) -> Iterator[None]:
+    """Inside, memory that does not suffice for the rows in flight is an InputError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+        cap = params.max_completion_tokens
+        longest = max(len(one.prompt_ids) for one in prompts) + cap
+        raise InputError(
+            f"rollout.max_slots = {slots}: keys and values of {slots} rows of up to {longest} "
+            f"tokens do not fit into memory; lower it to {slots // 2}"
+            if slots > 1
+            else f"rollout.max_completion_tokens = {cap}: keys and values of a row of {longest} "
+            f"tokens do not fit into memory; lower it to {cap // 2}, or use a smaller model"
+        ) from error
 
 
 @contextmanager

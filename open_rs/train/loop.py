@@ -44,7 +44,7 @@ from open_rs.train.logprobs import unwrap
 from open_rs.train.metrics import is_dead, mean_staleness, rollout_metrics, score_metrics
 from open_rs.train.packed import can_pack
 from open_rs.train.records import write_rollouts
-from open_rs.train.rehearse import rehearse
+from open_rs.train.rehearse import refusing_long_rows, rehearse
 from open_rs.train.rescore import remove_other_score
 from open_rs.train.rewards import ScoreReport, score, unscored
 from open_rs.train.schedule import learning_rate, save_is_due, score_is_due
@@ -290,7 +290,7 @@ def learn(
     recipe, state = training.now, training.state
     step = state.step + 1
     rate = learning_rate(step, recipe.train)
-    with training.ledger.phase("update", step) as spent:
+    with training.ledger.phase("update", step) as spent, refusing_long_rows(training):
         metrics = update(
             training.layout,
             training.optimizer,

@@ -3,7 +3,8 @@ suffice shows now, and not hours later at the longest batch.
 """
 
 from collections import defaultdict
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import torch
 
 from open_rs.console import say
 from open_rs.errors import InputError
+from open_rs.models import ran_out_of_memory
 from open_rs.recipe import Recipe
 from open_rs.recipe.moving import largest_cap
 from open_rs.runs import log_event
@@ -19,7 +21,7 @@ from open_rs.train.distributed_layout import Replicated
 from open_rs.train.logprobs import unwrap
 from open_rs.train.packed import can_pack
 from open_rs.train.settings import uses_kl
-from open_rs.train.update import OUT_OF_STEP, learn_from, ran_out_of_memory, release_memory
+from open_rs.train.update import OUT_OF_STEP, learn_from, release_memory
 
 if TYPE_CHECKING:
     from open_rs.train.setup import Training
@@ -49,6 +51,20 @@ def rehearse(training: "Training") -> None:
         log_event(training.run, "out_of_memory", 0, rows=rows, tokens=batch.tokens)
         training.state.micro_batch_tokens = batch.halves()[0].tokens
         say(f"{rows} rows, {batch.tokens} tokens, do not fit into memory: half of them are tried")
+
+
+@contextmanager
+def refusing_long_rows(training: "Training") -> Iterator[None]:
+    """Inside, an update that has no memory for a single row is refused with the cap that fits."""
+    try:
+        yield
+    except RuntimeError as error:
+        if training.ranks.several or not ran_out_of_memory(error):
+            raise
+        release_memory(training.policy)
+        cap = largest_cap(training.recipe)
+        tokens = largest_batch(training, cap, rows=1).tokens
+        raise InputError(refusal(training, tokens, cap)) from error
 
 
 def refusal(training: "Training", tokens: int, cap: int) -> str:

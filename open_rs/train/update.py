@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from open_rs.errors import InputError
 from open_rs.interrupt import poll
+from open_rs.models import ran_out_of_memory
 from open_rs.recipe import LossRecipe
 from open_rs.train.batches import LossTerms, MicroBatch
 from open_rs.train.distributed_layout import Replicated
@@ -180,11 +181,6 @@ def importance_of(terms: LossTerms, logprobs: Tensor, loss_recipe: LossRecipe) -
         return None
     engine, mask = terms.old_logprobs, terms.loss_mask
     return truncated_importance(logprobs, engine, mask, cap=loss_recipe.importance_cap)
-
-
-def ran_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or the machine itself, had no memory left to give."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def release_memory(policy: nn.Module) -> None:

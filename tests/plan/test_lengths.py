@@ -65,11 +65,14 @@ def test_lengths_that_curation_recorded(tmp_path):
     run.curated.mkdir()
     for number in range(40):
         row = {"problem_id": f"p{number % 4}", "sample": number, "tokens": 10 + number % 4,
-               "correct": True}  # fmt: skip
+               "correct": True, "sampling": "key"}  # fmt: skip
         append_jsonl(run.curated / "answers.jsonl", row)
-    append_jsonl(run.curated / "answers.jsonl", {"problem_id": "p0", "tokens": 99})  # a judge's
-    found = recorded(run, {"p0": 5, "p1": 6, "p2": 7}, 12)
+    judged = {"problem_id": "p0", "tokens": 99, "sampling": "key"}
+    append_jsonl(run.curated / "answers.jsonl", judged)
+    other = {"problem_id": "p0", "tokens": 11, "correct": True, "sampling": "another recipe's"}
+    append_jsonl(run.curated / "answers.jsonl", other)
+    found = recorded(run, {"p0": 5, "p1": 6, "p2": 7}, 12, "key")
     assert found is None  # 30 are too few
-    found = recorded(run, {"p0": 5, "p1": 6, "p2": 7, "p3": 8}, 12)
+    found = recorded(run, {"p0": 5, "p1": 6, "p2": 7, "p3": 8}, 12, "key")
     assert sorted(found.seen) == [10] * 10 + [11] * 10 + [12] * 20  # cut at the cap
     assert found.groups[3].prompt == 8

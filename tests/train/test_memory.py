@@ -6,6 +6,7 @@ from test_loop import BASE
 from test_update import batches_of, build_model, make_rows, run_update, same_bits, weights_of
 
 from open_rs.errors import InputError
+from open_rs.models import ran_out_of_memory
 from open_rs.recipe import recipe_from_dict
 from open_rs.runs import RunFolder, open_run, read_log
 from open_rs.train import loop, rehearse, update
@@ -59,9 +60,9 @@ def test_a_split_step_is_the_step_of_whole_batches(monkeypatch, first, late):
 def test_a_machine_without_memory_is_known_by_what_torch_says():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
-    assert update.ran_out_of_memory(caught.value)
-    assert update.ran_out_of_memory(torch.OutOfMemoryError("CUDA"))
-    assert not update.ran_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert ran_out_of_memory(caught.value)
+    assert ran_out_of_memory(torch.OutOfMemoryError("CUDA"))
+    assert not ran_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_other_errors_of_a_pass_are_raised_as_they_are(monkeypatch):
@@ -153,6 +154,20 @@ def test_a_row_that_does_not_fit_is_refused_with_the_cap_that_would(monkeypatch,
         loop.train(recipe, open_run(tmp_path / "run", recipe))
     assert f"rollout.max_completion_tokens = {cap}: a row of " in str(caught.value)
     assert "lower it to 3, or set train.gradient_checkpointing = true" in str(caught.value)
+
+
+def test_a_row_that_does_not_fit_in_mid_run_is_refused_alike(monkeypatch, tmp_path):
+    recipe, real = train_recipe(), rehearse.learn_from
+
+    def learn_from(policy, batch, sums, *settings):
+        if int(batch.completion_mask.sum()) > 3:
+            raise torch.OutOfMemoryError("injected")
+        return real(policy, batch, sums, *settings)
+
+    for module in (update, rehearse):
+        monkeypatch.setattr(module, "learn_from", learn_from)
+    with pytest.raises(InputError, match=r"a row of \d+ tokens does not fit.*; lower it to 3, or"):
+        loop.train(recipe, open_run(tmp_path / "run", recipe))
 
 
 def test_where_not_even_one_token_fits_a_smaller_model_is_asked_for(monkeypatch, tmp_path):

@@ -12,9 +12,7 @@ from open_rs.plan.doctor.subject import Subject
 from open_rs.plan.doctor.weights import parameters
 
 CGROUP = Path("/sys/fs/cgroup")
-CPUINFO = Path("/proc/cpuinfo")
 NVIDIA = Path("/proc/driver/nvidia/version")
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, ARM
 
 
 def usable_cores() -> float:
@@ -138,18 +136,12 @@ def device_bfloat16(subject: Subject) -> Verdict:
     """The device computes in bfloat16 itself, where the recipe asks for it."""
     import torch
 
-    from open_rs.models import pick_dtype
+    from open_rs.models import has_bfloat16, pick_dtype
 
     device = subject.device
     if pick_dtype(subject.recipe.model, device) != torch.bfloat16:
         return skipped("the recipe computes in float32")
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = (
-            bool(BFLOAT16_FLAGS & set(CPUINFO.read_text().split())) if CPUINFO.exists() else True
-        )
-    if not native:
+    if not has_bfloat16(device):
         return warn(
             f"{device} has no bfloat16 of its own, so it is slower than float32",
             'set model.dtype = "float32"',

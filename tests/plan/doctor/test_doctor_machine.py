@@ -1,16 +1,17 @@
 """One thing of the machine, the run folder or the network broken at a time."""
 
 import errno
+import fcntl
 import json
 import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import filelock
 import pytest
 import torch
 
+from open_rs import models
 from open_rs.lock import lock_folder
 from open_rs.plan.doctor import machine, network
 
@@ -65,7 +66,7 @@ def test_a_device_that_is_not_there(bench):
 
 def test_bfloat16_on_a_processor_without_it(bench, tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text("flags : fpu sse2 avx2\n")
-    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(models, "CPUINFO", tmp_path / "cpuinfo")
     bench.set("model", dtype="bfloat16", device="cpu")
     bench.sees("device.bfloat16", "warn", "no bfloat16 of its own", 'model.dtype = "float32"')
 
@@ -84,10 +85,10 @@ def test_a_run_folder_below_a_file(bench, tmp_path):
 
 
 def test_a_file_system_without_locks(bench, monkeypatch):
-    def acquire(*_, **__):
+    def flock(*_):
         raise OSError(errno.ENOSYS, "no locks")
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    monkeypatch.setattr(fcntl, "flock", flock)
     bench.sees("run.locks", "warn", "has no locks")
 
 
