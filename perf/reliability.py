@@ -54,8 +54,8 @@ def kills(args: argparse.Namespace) -> None:
             trials.append(lab.trial(random.Random(f"{args.seed}/{number}"), names))
             made = trials[-1]
             if made.failure:
-                print(f"trial {number}, {made.recipe}, {made.way} by {made.meeting}: "
-                      f"{made.failure}", flush=True)  # fmt: skip
+                print(f"trial {number}, {made.recipe}, {made.way} by {made.meeting} "
+                      f"({', '.join(made.phases)}): {made.failure}", flush=True)  # fmt: skip
             if args.until and time.time() > args.until:
                 break
             if len(trials) % 10 == 0:
