@@ -119,7 +119,8 @@ class Budget:
         self.seconds_before = sum(row["seconds"] for row in self.rows_before)
         self.slack = 0.0
         self.to_save: Callable[[], float] | None = None
-        self.step, self.kept, self.stage = 0, "", ""
+        self.step = int(self.rows_before[-1]["step"]) if self.rows_before else 0
+        self.kept, self.stage = "", ""
         self._count_dollars(known_price(recipe))
         self.beat_at = 0.0
 

@@ -2,25 +2,25 @@
 
 The kernel's lock on FOLDER/.lock keeps others out and goes with its owner, however that one ends.
 FOLDER/.owner.json says who it is, to whoever is refused. Where that file was left behind, its owner
-was killed: on this machine the folder is taken over, aloud; what another machine left is refused,
-because not every shared file system carries locks from machine to machine.
+was killed: on this machine the folder is taken over, aloud. What another machine left is refused,
+because not every shared file system carries locks from machine to machine and no clock tells a
+dead process from one that hangs; it is taken over where the user says so (`take_over`).
 """
 
 import errno
+import fcntl
 import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, Timeout
-
 from open_rs.console import say
 from open_rs.errors import InputError
-from open_rs.runs import make_folder, unwritable
+from open_rs.runs import RunFolder, make_folder, unwritable, write_json
 
 LOCK, OWNER = ".lock", ".owner.json"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -48,22 +48,23 @@ class Owner:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, *, take_over: bool = False) -> Iterator[None]:
     """Be the only writer to `folder`, which is made where it is missing. InputError where another
-    process writes there.
+    process writes there. `take_over`: the owner that another host left there is gone.
     """
     make_folder(folder)
     lock = kernel_lock(folder)
     try:
-        _refuse_or_take_over(folder)
-        write_owner(folder)
+        _refuse_or_take_over(folder, take_over, locked=lock is not None)
+        ours = write_owner(folder)
         try:
             yield
         finally:
-            (folder / OWNER).unlink(missing_ok=True)
+            if _read_owner(folder) == ours:  # and not of one that took it over
+                (folder / OWNER).unlink(missing_ok=True)
     finally:
         if lock is not None:
-            lock.release()
+            os.close(lock)
 
 
 def refusal_of(folder: Path) -> InputError | None:
@@ -73,72 +74,137 @@ def refusal_of(folder: Path) -> InputError | None:
     except InputError as error:
         return error
     if lock is not None:
-        lock.release()
+        os.close(lock)
     owner = _read_owner(folder)
     if owner is None or (owner.host == socket.gethostname() and not owner.is_alive):
         return None
     return _refusal(folder, owner)
 
 
-def kernel_lock(folder: Path) -> BaseFileLock | None:
-    """The kernel's lock, taken; None on a file system without locks, which is said."""
-    lock = FileLock(folder / LOCK)
+def kernel_lock(folder: Path) -> int | None:
+    """The descriptor that holds the kernel's lock; None on a file system without locks, which is
+    said.
+    """
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise _refusal(folder, _read_owner(folder)) from None
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise _refusal(folder, _read_owner(folder), holds=True) from None
         if error.errno not in NO_LOCKS:
             raise unwritable(folder, error) from error
         say(f"{folder}: its file system has no locks; {OWNER} alone keeps a second writer out")
         return None
-    return lock
+    return descriptor
 
 
-def _refuse_or_take_over(folder: Path) -> None:
+def _refuse_or_take_over(folder: Path, take_over: bool, *, locked: bool) -> None:
     """Deal with an owner file that stands there although no lock of the kernel kept us out."""
-    file = folder / OWNER
-    if not file.exists():
+    if not (folder / OWNER).exists():
         return
     owner = _read_owner(folder)
-    if owner is not None and (owner.host != socket.gethostname() or owner.is_alive):
-        raise _refusal(folder, owner)
-    if owner is not None:
+    if owner is None:
+        if not (locked or take_over):
+            raise InputError(
+                f"{folder / OWNER}: does not say who writes there; make sure that nobody does and "
+                "give --take-over, or give another --out"
+            )
+    elif owner.host == socket.gethostname():
+        if owner.is_alive:
+            raise _refusal(folder, owner)
         say(f"{folder}: taken over from {owner.text}, which was killed")
-    file.unlink(missing_ok=True)
+    elif take_over:
+        say(f"{folder}: taken over from {owner.text}, as --take-over says")
+    else:
+        raise _refusal(folder, owner)
+    _remove(folder, owner)
 
 
-def _refusal(folder: Path, owner: Owner | None) -> InputError:
+def _remove(folder: Path, owner: Owner | None) -> None:
+    """Take away the name of this owner, and of no other who came meanwhile."""
+    aside = folder / f".{OWNER}.{os.getpid()}.old.tmp"
+    with suppress(FileNotFoundError):  # somebody else has taken it over
+        (folder / OWNER).rename(aside)
+        found = _read_owner(folder, aside.name)
+        if found != owner:
+            aside.replace(folder / OWNER)
+            raise _refusal(folder, found)
+        aside.unlink()
+
+
+def _refusal(folder: Path, owner: Owner | None, *, holds: bool = False) -> InputError:
+    """`holds`: the kernel's lock, so it is alive wherever it is."""
     if owner is None:
         return InputError(f"{folder}: another process writes there; wait for it, or give --out")
-    if owner.host == socket.gethostname():
+    if holds or owner.host == socket.gethostname():
         return InputError(
             f"{folder}: {owner.text}, writes there; wait for it, end it, or give another --out"
         )
     return InputError(
-        f"{folder}: {owner.text}, writes there or was killed there; end it, make sure that it is "
-        f"gone and remove {folder / OWNER}, or give another --out"
+        f"{folder}: {owner.text}, writes there or was killed there (last sign of life "
+        f"{silent_minutes(folder):.0f} min ago); end it, make sure that it is gone and give "
+        "--take-over, or give another --out"
     )
 
 
-def _read_owner(folder: Path) -> Owner | None:
+def silent_minutes(folder: Path) -> float:
+    """Since the owner of a folder last beat, or came, by the clock of its file system alone: those
+    of two hosts need not agree.
+    """
+    try:
+        os.utime(folder / LOCK)
+        now = (folder / LOCK).stat().st_mtime
+    except OSError:
+        return 0.0
+    signs = (folder / OWNER, RunFolder(folder).heartbeat)
+    last = max((one.stat().st_mtime for one in signs if one.exists()), default=now)
+    return max(now - last, 0.0) / 60
+
+
+def _read_owner(folder: Path, name: str = OWNER) -> Owner | None:
     """The owner that the folder names; None where it names none or the file was torn."""
     try:
-        return Owner(**json.loads((folder / OWNER).read_text(encoding="utf-8")))
+        return Owner(**json.loads((folder / name).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def write_owner(folder: Path) -> None:
-    """Name ourselves; where somebody was faster, which only happens without locks, we are late."""
+def write_owner(folder: Path) -> Owner:
+    """Name ourselves, in a file that is whole from its first moment on; where somebody was faster,
+    which only happens without locks, we are late.
+    """
+    ours = ourselves()
+    whole = folder / f".{OWNER}.{os.getpid()}.tmp"
     try:
-        with (folder / OWNER).open("x", encoding="utf-8") as file:
-            json.dump(asdict(ourselves()), file)
+        write_json(whole, asdict(ours))
+        put_in_place(whole, folder / OWNER)
     except FileExistsError:
         raise _refusal(folder, _read_owner(folder)) from None
     except OSError as error:
-        (folder / OWNER).unlink(missing_ok=True)
         raise unwritable(folder / OWNER, error) from error
+    finally:
+        whole.unlink(missing_ok=True)
+    return ours
+
+
+def put_in_place(whole: Path, final: Path) -> None:
+    """Give a file a second name, which must be new: FileExistsError. A link whose answer NFS lost
+    counts; a file system without links has the file created there and written at once.
+    """
+    try:
+        os.link(whole, final)
+    except FileExistsError:
+        if final.stat().st_ino != whole.stat().st_ino:
+            raise
+    except OSError as error:
+        if error.errno not in (*NO_LOCKS, errno.EPERM, errno.EMLINK):
+            raise
+        with final.open("xb", buffering=0) as file:
+            file.write(whole.read_bytes())
 
 
 def ourselves() -> Owner:

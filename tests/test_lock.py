@@ -13,6 +13,7 @@ import pytest
 
 from open_rs.errors import InputError
 from open_rs.lock import LOCK, OWNER, life_of, lock_folder, write_owner
+from open_rs.runs import RunFolder
 
 HOLDS = (
     "import os, sys\nfrom pathlib import Path\nfrom open_rs.lock import lock_folder\n"
@@ -84,17 +85,80 @@ def test_an_owner_that_ends_leaves_no_name(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_what_another_host_left_is_refused_with_the_cure(tmp_path):
+def test_what_another_host_left_is_refused_with_the_cure(tmp_path, capsys):
     with lock_folder(tmp_path):
         ours = owner_of(tmp_path)
     (tmp_path / OWNER).write_text(
         json.dumps({**ours, "host": "another-host", "life": "no process here"})
     )
+    os.utime(tmp_path / OWNER, (0, 0))
+    heartbeat = RunFolder(tmp_path).heartbeat
+    heartbeat.touch()
+    now = heartbeat.stat().st_mtime
+    os.utime(heartbeat, (now - 7200, now - 7200))
     with pytest.raises(InputError) as refused, lock_folder(tmp_path):
         pass
     assert "on another-host, since" in str(refused.value)
-    assert f"remove {tmp_path / OWNER}" in str(refused.value)
-    (tmp_path / OWNER).unlink()  # the cure
+    assert "last sign of life 120 min ago" in str(refused.value)
+    assert "make sure that it is gone and give --take-over" in str(refused.value)
+    capsys.readouterr()
+    with lock_folder(tmp_path, take_over=True):  # the cure
+        assert owner_of(tmp_path)["pid"] == os.getpid()
+    assert f"taken over from process {ours['pid']} on another-host" in capsys.readouterr().err
+    with lock_folder(tmp_path):
+        pass
+
+
+def test_nobody_takes_over_from_the_living(holder, tmp_path):
+    for _ in range(2):
+        with (
+            pytest.raises(InputError, match=f"process {holder.pid} on .*, writes there; wait"),
+            lock_folder(tmp_path / "run", take_over=True),
+        ):
+            pass
+        # who holds the kernel's lock lives, whatever it calls its host
+        owner = owner_of(tmp_path / "run") | {"host": "another-host"}
+        (tmp_path / "run" / OWNER).write_text(json.dumps(owner))
+
+
+def test_whose_folder_was_taken_over_leaves_the_new_name_there(tmp_path):
+    with lock_folder(tmp_path):
+        theirs = {**owner_of(tmp_path), "host": "another-host"}
+        (tmp_path / OWNER).write_text(json.dumps(theirs))
+    assert owner_of(tmp_path) == theirs
+
+
+def test_a_name_is_whole_or_absent(tmp_path, monkeypatch):
+    """Killed before each of the calls that name the owner; then a file system without links."""
+
+    def killed(*args):
+        assert not (tmp_path / OWNER).exists()
+        raise KeyboardInterrupt
+
+    for name in ("replace", "link"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, name, killed)
+            write_owner(tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def no_links(*args):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with lock_folder(tmp_path):
+        assert owner_of(tmp_path)["pid"] == os.getpid()
+        with pytest.raises(InputError, match="writes there"):
+            write_owner(tmp_path)
+
+
+def test_a_link_whose_answer_was_lost_is_ours(tmp_path, monkeypatch):
+    real = os.link
+
+    def asked_twice(old, new):
+        real(old, new)
+        real(old, new)
+
+    monkeypatch.setattr(os, "link", asked_twice)
     with lock_folder(tmp_path):
         pass
 
@@ -134,7 +198,6 @@ def no_locks(request, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
 
 
-@pytest.mark.filterwarnings("ignore:flock not supported")
 def test_without_locks_the_name_keeps_others_out(no_locks, tmp_path):
     with (
         lock_folder(tmp_path),
@@ -146,7 +209,6 @@ def test_without_locks_the_name_keeps_others_out(no_locks, tmp_path):
         pass
 
 
-@pytest.mark.filterwarnings("ignore:flock not supported")
 def test_without_locks_a_killed_owner_is_recognised_too(no_locks, holder, tmp_path, capsys):
     run = tmp_path / "run"
     (run / LOCK).unlink()  # here the holder had no lock but its name
@@ -156,6 +218,17 @@ def test_without_locks_a_killed_owner_is_recognised_too(no_locks, holder, tmp_pa
     holder.wait()
     with lock_folder(run):
         assert f"taken over from process {holder.pid}" in capsys.readouterr().err
+
+
+def test_without_locks_a_torn_name_may_be_somebody(no_locks, tmp_path):
+    (tmp_path / OWNER).write_text("{")
+    with (
+        pytest.raises(InputError, match=r"does not say who writes there; make sure .* --take-over"),
+        lock_folder(tmp_path),
+    ):
+        pass
+    with lock_folder(tmp_path, take_over=True):
+        assert owner_of(tmp_path)["pid"] == os.getpid()
 
 
 def test_without_locks_the_later_of_two_at_once_is_refused(tmp_path):

@@ -4,6 +4,7 @@ all around: one writer, one sentence, nothing lost, nothing told.
 
 import gzip
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -102,6 +103,17 @@ def test_the_folder_of_a_killed_command_is_taken_over_aloud(command):
     status, _, err = command("plan", "recipe.toml", "--out", "run", "model.path=no/such/model")
     assert status == 2 and "run: taken over from process" in err and "no such folder" in err
     assert not Path("run", OWNER).exists()
+
+
+def test_the_folder_of_a_process_on_another_host_is_taken_over_by_a_flag(command):
+    with lock_folder(Path("run")):
+        owner = json.loads(Path("run", OWNER).read_text())
+    Path("run", OWNER).write_text(json.dumps(owner | {"host": "another-host"}))
+    arguments = ("plan", "recipe.toml", "--out", "run", "model.path=no/such/model")
+    status, _, err = command(*arguments)
+    assert status == 2 and "on another-host" in err and "give --take-over" in err
+    status, _, err = command(*arguments, "--take-over")
+    assert status == 2 and "taken over from process" in err and "no such folder" in err
 
 
 # --- keys, and a clock that jumps ---

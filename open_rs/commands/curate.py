@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from open_rs.commands.shared import Json, Overrides, be_the_writer, open_folder, show
+from open_rs.commands.shared import Json, Overrides, TakeOver, be_the_writer, open_folder, show
 from open_rs.errors import InputError
 from open_rs.machine import cpus
 
@@ -40,6 +40,7 @@ def curate(
     diff: Annotated[
         tuple[Path, Path] | None, typer.Option("--diff", help="compare two curated sets")
     ] = None,
+    take_over: TakeOver = False,
     as_json: Json = False,
 ) -> None:
     """Raw rows in, a training set out, with a reason for every row that was dropped."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from open_rs.commands.compare import comparison_text
-from open_rs.commands.shared import Json, be_the_writer, existing_run, show
+from open_rs.commands.shared import Json, TakeOver, be_the_writer, existing_run, show
 from open_rs.errors import InputError
 
 
@@ -48,6 +48,7 @@ def evaluate(
     regrade: Annotated[
         Path | None, typer.Option("--regrade", help="grade an evaluation's records anew")
     ] = None,
+    take_over: TakeOver = False,
     as_json: Json = False,
 ) -> None:
     """A run: base against the selected checkpoint. A model or a checkpoint: benchmark scores.

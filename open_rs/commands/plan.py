@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from open_rs.commands.shared import Json, Out, Overrides, open_folder, show
+from open_rs.commands.shared import Json, Out, Overrides, TakeOver, open_folder, show
 from open_rs.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def plan(
     processes: Annotated[
         int, typer.Option("--processes", min=1, help="of a YAML: training processes there")
     ] = 1,
+    take_over: TakeOver = False,
     as_json: Json = False,
 ) -> None:
     """What a recipe will cost, and what looks wrong in it. Nothing is trained.

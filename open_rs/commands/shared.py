@@ -21,6 +21,12 @@ Overrides = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="run folder; default runs/NAME")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+TakeOver = Annotated[
+    bool,
+    typer.Option(
+        "--take-over", help="the process of another host that the run folder names is gone"
+    ),
+]
 RunArg = Annotated[Path, typer.Argument(help="a run folder")]
 
 
@@ -58,10 +64,10 @@ def is_one_of_many() -> bool:
 
 
 def be_the_writer(context: typer.Context, folder: Path) -> None:
-    """Keep other writers out of `folder` until the command ends."""
+    """Keep other writers out of `folder` until the command ends; `--take-over` is the command's."""
     from open_rs.lock import lock_folder
 
-    context.with_resource(lock_folder(folder))
+    context.with_resource(lock_folder(folder, take_over=context.params.get("take_over", False)))
 
 
 def existing_run(path: Path) -> "RunFolder":

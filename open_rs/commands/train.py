@@ -13,6 +13,7 @@ from open_rs.commands.shared import (
     Json,
     Out,
     Overrides,
+    TakeOver,
     be_the_writer,
     existing_run,
     is_one_of_many,
@@ -32,6 +33,7 @@ def quickstart(
     context: typer.Context,
     overrides: Overrides = None,
     out: Out = None,
+    take_over: TakeOver = False,
     as_json: Json = False,
 ) -> None:
     """The whole pipeline on the model that ships with the package: minutes on two CPU cores."""
@@ -69,6 +71,7 @@ def train(
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="of a sweep: runs at a time")
     ] = None,
+    take_over: TakeOver = False,
     as_json: Json = False,
 ) -> None:
     """Train by GRPO. The plan is printed first; held-out scores come every evaluate.every steps.
@@ -97,7 +100,7 @@ def train(
                     "sweep: its runs are processes of their own; start it without torchrun, with "
                     "--jobs"
                 )
-            return train_sweep(asked, out, jobs, as_json)
+            return train_sweep(asked, out, jobs, take_over, as_json)
     recipe, run = recipe_to_train(context, recipe_path, settings, out, resume)
     with governed(recipe, run, "plan"):
         if recipe.sources:
@@ -133,12 +136,15 @@ def follow_leader(ranks: "Ranks") -> None:
     follow(ranks)
 
 
-def train_sweep(recipe: "Recipe", out: Path | None, jobs: int | None, as_json: bool) -> None:
+def train_sweep(
+    recipe: "Recipe", out: Path | None, jobs: int | None, take_over: bool, as_json: bool
+) -> None:
     """Every arm with every seed, and one summary; given again, it goes on."""
     from open_rs.sweep.run import run_sweep
     from open_rs.sweep.summary import summary_text
 
-    summary = run_sweep(recipe, out or Path("runs") / recipe.name, jobs=jobs)
+    folder = out or Path("runs") / recipe.name
+    summary = run_sweep(recipe, folder, jobs=jobs, take_over=take_over)
     show(summary, as_json, summary_text(summary))
 
 

@@ -8,6 +8,7 @@ from open_rs.console import say
 from open_rs.curate.stages import Row
 from open_rs.curate.store import CHUNK_CHARACTERS, Index, WorkArea
 from open_rs.errors import InputError
+from open_rs.interrupt import at_once
 from open_rs.problems import Problem, ReadRow, problem_id, read_source
 from open_rs.recipe import Recipe, Source
 from open_rs.rows import BadRow
@@ -25,7 +26,8 @@ def read_rows(
         if all(work.chunk(one).exists() for one in range(len(index.chunks)) if mine(one)):
             return index
     writer = ChunkWriter(work, chunk_rows, mine)
-    sources = [_read(source, writer) for source in recipe.sources]
+    with at_once():
+        sources = [_read(source, writer) for source in recipe.sources]
     writer.close()
     index = Index(writer.sizes, sources)
     say(f"curate: {index.rows} rows read")

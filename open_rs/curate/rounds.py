@@ -26,6 +26,7 @@ from open_rs.curate.stages import (
     Stage,
 )
 from open_rs.curate.store import Given, Index, WorkArea, given_by, problems_at
+from open_rs.interrupt import poll
 from open_rs.problems import Problem
 from open_rs.recipe import Recipe
 from open_rs.recipe.filters import PromptLimitFilter
@@ -33,6 +34,7 @@ from open_rs.recipe.filters import PromptLimitFilter
 PROMPT_LIMIT = "prompt_limit"  # the filter that drops prompts over prompt.max_prompt_tokens
 CLOSING_ROWS = 2048  # rows that a model stage is given at once, at least
 CHUNKS_IN_MEMORY = 16
+ROWS_AT_ONCE = 512  # that a filter is given between two looks at whether a stop was asked for
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,19 @@ class Prepared:
     ) -> Any:
         """`function(problems, spec)`, with what the stage prepares as a third argument."""
         assert isinstance(one.stage, LocalStage | GlobalStage)
-        if one.stage.prepare is None:
-            return function(problems, one.spec)
-        if one.number not in self._made:
-            made = one.stage.prepare(one.spec, self._setting)
-            self._made[one.number] = self._stack.enter_context(made)
-        return function(problems, one.spec, self._made[one.number])
+        prepared = []
+        if one.stage.prepare is not None:
+            if one.number not in self._made:
+                made = one.stage.prepare(one.spec, self._setting)
+                self._made[one.number] = self._stack.enter_context(made)
+            prepared = [self._made[one.number]]
+        parts = []
+        for start in range(0, len(problems), ROWS_AT_ONCE):
+            poll()
+            parts.append(function(problems[start : start + ROWS_AT_ONCE], one.spec, *prepared))
+        if isinstance(parts[0], np.ndarray):
+            return np.concatenate(parts)
+        return [said for part in parts for said in part]
 
     def __enter__(self) -> Prepared:
         return self
@@ -191,6 +200,7 @@ class StillIn:
 
     def fetch(self, rows: Sequence[int]) -> list[Problem]:
         """The problems with these numbers; each chunk is read once for all of its rows."""
+        poll()
         wanted = np.asarray(rows, dtype=np.int64)
         chunks = np.searchsorted(self.ends, wanted, side="right")
         problems: list[Problem | None] = [None] * len(wanted)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from open_rs.errors import GuardStop, InputError
+from open_rs.interrupt import result_of
 
 
 class Workers:
@@ -28,7 +29,7 @@ class Workers:
         futures = [self._threads.submit(self._one, round_, number) for number in chunks]
         try:
             for future, number in zip(futures, chunks, strict=True):
-                future.result()
+                result_of(future)
                 on_done(number)
         except BaseException:
             for future in futures:

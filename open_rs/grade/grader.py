@@ -14,6 +14,7 @@ from open_rs.grade.extract import extract_answer
 from open_rs.grade.policy import policy_version
 from open_rs.grade.pool import WorkerPool
 from open_rs.grade.types import Grade, Outcome
+from open_rs.interrupt import result_of
 
 CACHE_PAIRS = 100_000
 
@@ -63,14 +64,14 @@ class Grader:
 
     def grade(self, completion: str, gold: str, *, opens_think: bool = False) -> Grade:
         """Grade and wait."""
-        return self.submit(completion, gold, opens_think=opens_think).result()
+        return result_of(self.submit(completion, gold, opens_think=opens_think))
 
     def grade_many(
         self, pairs: Iterable[tuple[str, str]], *, opens_think: bool = False
     ) -> list[Grade]:
         """The grades of (completion, gold) pairs, in their order; all workers share the work."""
         futures = [self.submit(*pair, opens_think=opens_think) for pair in pairs]
-        return [future.result() for future in futures]
+        return [result_of(future) for future in futures]
 
     def check_gold(self, gold: str) -> Grade:
         """Grade the gold against itself: a gold that is not `correct` here cannot be used."""

@@ -19,6 +19,7 @@ def status(data: RunData) -> Row:
             row
             for row in reversed(data.events)
             if row["event"] in ("start", "resume", "stop", "finish")
+            and row.get("stage", "train") == "train"  # an evaluation can be stopped, too
         ),
         {},
     )

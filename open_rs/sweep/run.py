@@ -29,16 +29,19 @@ SUMMARY = "sweep.json"
 END_SECONDS = 120.0  # for a worker to save once it was asked to end
 
 
-def run_sweep(recipe: Recipe, folder: Path, *, jobs: int | None = None) -> dict[str, Any]:
+def run_sweep(
+    recipe: Recipe, folder: Path, *, jobs: int | None = None, take_over: bool = False
+) -> dict[str, Any]:
     """Every cell to its end, then the summary, which is written to `folder`/sweep.json.
+    `take_over`: owners that another host left in its folders are gone.
 
     GuardStop where cells failed or were stopped: what is done is summarised all the same.
     """
-    return run_sweeps({folder: recipe}, jobs=jobs)[folder]
+    return run_sweeps({folder: recipe}, jobs=jobs, take_over=take_over)[folder]
 
 
 def run_sweeps(
-    recipes: Mapping[Path, Recipe], *, jobs: int | None = None
+    recipes: Mapping[Path, Recipe], *, jobs: int | None = None, take_over: bool = False
 ) -> dict[Path, dict[str, Any]]:
     """Several sweeps, {folder: recipe}, at once and seed by seed, so that wherever this is stopped
     all have about as many seeds. A run that several of them ask for is made once.
@@ -50,10 +53,11 @@ def run_sweeps(
     workers = jobs or max(len(devices), 1)
     with ExitStack() as locks:
         for folder in recipes:
-            locks.enter_context(lock_folder(folder))
+            locks.enter_context(lock_folder(folder, take_over=take_over))
         todo = [cell for cell in cells if not is_finished(cell)]
         say(f"sweep: {len(cells)} runs, {len(cells) - len(todo)} finished, {workers} at a time")
-        reasons = run_cells(todo, cells, places(workers, devices)) if todo else {}
+        where = places(workers, devices)
+        reasons = run_cells(todo, cells, where, take_over=take_over) if todo else {}
         summaries = {}
         for (folder, recipe), own in zip(recipes.items(), sweeps, strict=True):
             summaries[folder] = summarise(recipe, own)
@@ -87,7 +91,11 @@ def places(workers: int, devices: Sequence[str]) -> list[dict[str, str]]:
 
 
 def run_cells(
-    todo: Sequence[Cell], cells: Sequence[Cell], environments: Sequence[dict[str, str]]
+    todo: Sequence[Cell],
+    cells: Sequence[Cell],
+    environments: Sequence[dict[str, str]],
+    *,
+    take_over: bool = False,
 ) -> dict[str, str]:
     """The cells that are not finished and why: {arm/seed: reason}. At a signal the runs under way
     save and end, and Interrupted is raised.
@@ -104,7 +112,7 @@ def run_cells(
                 if cell is None:
                     return
                 name = f"{cell.arm} seed {cell.seed}"
-                answer = worker.make(cell, done[0] if done else None)
+                answer = worker.make(cell, done[0] if done else None, take_over)
                 say(f"sweep: {name}: {answer['status']} {answer['reason']}".rstrip())
                 if answer["status"] != "done":
                     reasons[name] = answer["reason"]
@@ -136,11 +144,12 @@ class Worker:
             self.process.stdin.close()
             self.process.wait()
 
-    def make(self, cell: Cell, sibling: Cell | None) -> dict[str, str]:
+    def make(self, cell: Cell, sibling: Cell | None, take_over: bool) -> dict[str, str]:
         asked = {
             "run": str(cell.run.path.resolve()),
             "recipe": cell.recipe.model_dump(mode="json"),
             "sibling": None if sibling is None else str(sibling.run.path.resolve()),
+            "take_over": take_over,
         }
         process = self.process or self._start()
         assert process.stdin is not None and process.stdout is not None

@@ -1,8 +1,9 @@
 """A process that makes one run after another: python -m open_rs.sweep.worker.
 
-Reads a line of JSON for each: {"run": folder, "recipe": {...}, "sibling": folder or null}; answers
-{"status": "done"}, or "failed" or "stopped" with the reason. What the stages print goes to the
-run's sweep.log. A signal saves and ends the process, as in training.
+Reads a line of JSON for each: {"run": folder, "recipe": {...}, "sibling": folder or null,
+"take_over": true or false}; answers {"status": "done"}, or "failed" or "stopped" with the reason.
+What the stages print goes to the run's sweep.log. A signal saves and ends the process, as in
+training.
 """
 
 import json
@@ -39,7 +40,8 @@ def answer(asked: dict[str, Any]) -> dict[str, str]:
         recipe = recipe_from_dict(asked["recipe"])
         run = open_run(path, recipe)
         with log_to(path / LOG):
-            make_run(recipe, run, None if asked["sibling"] is None else Path(asked["sibling"]))
+            sibling = None if asked["sibling"] is None else Path(asked["sibling"])
+            make_run(recipe, run, sibling, take_over=asked["take_over"])
     except Interrupted as stopped:
         raise SystemExit(128 + stopped.number) from None
     except InputError as error:
@@ -53,7 +55,9 @@ def answer(asked: dict[str, Any]) -> dict[str, str]:
     return {"status": "done", "reason": ""}
 
 
-def make_run(recipe: Recipe, run: RunFolder, sibling: Path | None) -> None:
+def make_run(
+    recipe: Recipe, run: RunFolder, sibling: Path | None, *, take_over: bool = False
+) -> None:
     """curate -> train -> evaluate, going on where it stands; no plan, since a cell's cost is known
     from the first one's ledger.
     """
@@ -63,7 +67,8 @@ def make_run(recipe: Recipe, run: RunFolder, sibling: Path | None) -> None:
     from open_rs.lock import lock_folder
     from open_rs.train.loop import train
 
-    with lock_folder(run.path), governed(recipe, run, "curate") as budget:
+    locked = lock_folder(run.path, take_over=take_over)
+    with locked, governed(recipe, run, "curate") as budget:
         if recipe.sources:
             with budget.ledger.phase("curate") as figures:
                 curate(recipe, run.curated, workers=1, figures=figures)

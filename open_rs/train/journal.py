@@ -3,14 +3,15 @@
     rollouts/000050.journal     one line a graded rollout: CRC-32 of the rest, a space, JSON
 
 A line goes to the operating system in one write when its grade is known: killing the process loses
-nothing that was graded. It is forced to the disk every FSYNC_SECONDS: a power cut loses at most
-that much. A line that is torn or damaged does not count, and its rollout is drawn again. When the
-step's rollouts/000050.jsonl.gz is there, with rewards and advantages, the journal is removed.
+nothing that was graded. A thread forces it to the disk within FSYNC_SECONDS, whether others follow
+or not: a power cut loses at most that much. A line that is torn or damaged does not count, and its
+rollout is drawn again. When the step's rollouts/000050.jsonl.gz is there, with rewards and
+advantages, the journal is removed.
 """
 
 import json
 import os
-import time
+import threading
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.grade import Grade
 from open_rs.rollout.protocol import Prompt, Rollout, RolloutGroup
-from open_rs.runs import RunFolder, read_log
+from open_rs.runs import RunFolder, fsync_path, read_log
 
 FSYNC_SECONDS = 5.0
 
@@ -37,7 +38,9 @@ class RolloutJournal:
         self._step = 0
         self._held: Held = {}
         self._file: BinaryIO | None = None
-        self._synced = 0.0
+        self._syncing: threading.Timer | None = None
+        self._failed: OSError | None = None  # what a sync met
+        self._lock = threading.Lock()
 
     def held(self, step: int, prompts: Sequence[Prompt]) -> dict[Key, Rollout]:
         """The rollouts of `step` that are there already and answer one of these very prompts."""
@@ -67,9 +70,7 @@ class RolloutJournal:
             line = journal_line(row)
             if self._file.write(line) != len(line):
                 raise OSError(28, "No space left on device")
-            if time.monotonic() - self._synced > FSYNC_SECONDS:
-                os.fsync(self._file.fileno())
-                self._synced = time.monotonic()
+            self._sync_soon()
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be written ({error.strerror}); free space, then resume"
@@ -77,13 +78,49 @@ class RolloutJournal:
 
     def finish(self, step: int) -> None:
         """The whole step is in rollouts/: its journal goes."""
-        self.close()
+        self._close()
         journal_path(self.run, step).unlink(missing_ok=True)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Leave the step that is in work; what was added of it is on the disk."""
+        if self._syncing is not None:
+            self._sync()
+        self._close()
+
+    def _close(self) -> None:
+        with self._lock:
+            if self._syncing is not None:
+                self._syncing.cancel()
+                self._syncing = None
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def _sync_soon(self) -> None:
+        with self._lock:
+            if self._failed is not None:
+                raise self._failed
+            if self._syncing is None:
+                self._syncing = threading.Timer(FSYNC_SECONDS, self._sync)
+                self._syncing.daemon = True
+                self._syncing.start()
+
+    def _sync(self) -> None:
+        """Force to the disk what was added by now, and the name of the file."""
+        with self._lock:
+            if self._syncing is not None:
+                self._syncing.cancel()  # where it was not the time for it
+                self._syncing = None
+            if self._file is None:
+                return
+            descriptor = os.dup(self._file.fileno())  # it may be closed meanwhile
+        try:
+            os.fsync(descriptor)
+            fsync_path(self.run.rollouts(0).parent)
+        except OSError as error:
+            self._failed = error
+        finally:
+            os.close(descriptor)
 
 
 def put_back(groups: Sequence[RolloutGroup], held: Mapping[Key, Rollout], group_size: int) -> None:

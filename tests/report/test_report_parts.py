@@ -81,6 +81,9 @@ def test_status_tells_finished_stopped_and_killed_apart(full: RunData) -> None:
     stop = [{"event": "stop", "step": 30, "reason": "nonfinite"}]
     killed.events = stop
     assert status(killed)["text"] == "stopped at step 30 of 60: nonfinite"
+    later = {"event": "stop", "step": 0, "reason": "SIGTERM", "stage": "evaluate"}
+    killed.events = [*stop, later]  # of an evaluation of what there is
+    assert status(killed)["text"] == "stopped at step 30 of 60: nonfinite"
     killed.events = [*stop, {"event": "resume", "step": 30}]
     assert status(killed)["kind"] == "unsure"
 

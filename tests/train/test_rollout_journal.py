@@ -1,6 +1,8 @@
 """The rollouts of a step on disk: exact, intact or not there."""
 
 import math
+import os
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -137,7 +139,35 @@ def test_a_full_disk_is_one_sentence(run, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(journal.os, "fsync", full)
-    monkeypatch.setattr(journal, "FSYNC_SECONDS", -1.0)
+    book._sync()  # as its thread does
     with pytest.raises(InputError, match=r"000002.journal: cannot be written \(No space left"):
         book.add(2, PROMPTS[0], rollout(1))
     book.close()
+
+
+def test_the_last_rollout_is_on_the_disk_whether_another_follows_or_not(run, monkeypatch):
+    synced, done, real = [], threading.Event(), os.fsync
+
+    def fsync(descriptor):
+        synced.append(os.fstat(descriptor).st_size)
+        real(descriptor)
+        if len(synced) == 2:  # the file, and the folder that names it
+            done.set()
+
+    monkeypatch.setattr(journal.os, "fsync", fsync)
+    monkeypatch.setattr(journal, "FSYNC_SECONDS", 0.0)
+    book = RolloutJournal(run)
+    book.add(2, PROMPTS[0], rollout(0))
+    assert done.wait(60)
+    size = journal_path(run, 2).stat().st_size
+    assert synced[0] == size > 0
+    monkeypatch.setattr(journal, "FSYNC_SECONDS", 1e6)
+    book.add(2, PROMPTS[0], rollout(1))
+    assert len(synced) == 2  # its time has not come
+    book.close()  # a stop, say
+    assert synced[2] == journal_path(run, 2).stat().st_size > size
+    book.close()
+    assert len(synced) == 4
+    book.add(2, PROMPTS[0], rollout(2))
+    book.finish(2)  # what is in rollouts/ needs no journal
+    assert len(synced) == 4

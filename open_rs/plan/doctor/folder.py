@@ -1,5 +1,6 @@
 """The run folder and its disk."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def locks(subject: Subject) -> Verdict:
                 f"{parent}: its file system has no locks, so two runs are kept apart less surely",
                 "give --out on a local disk",
             )
-        lock.release()
+        os.close(lock)
     return ok("a lock was taken and given back")
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import fcntl
 import json
 import socket
 import threading
