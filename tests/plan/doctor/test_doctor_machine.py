@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import fcntl
 import json
 import socket
 import threading
