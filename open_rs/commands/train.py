@@ -15,7 +15,6 @@ from open_rs.commands.shared import (
     Overrides,
     TakeOver,
     be_the_writer,
-    existing_run,
     is_one_of_many,
     open_folder,
     open_recipe,
@@ -157,13 +156,14 @@ def recipe_to_train(
 ) -> tuple["Recipe", "RunFolder"]:
     """A new run of a recipe, or one to go on with; a run is never started afresh in silence."""
     if resume is not None:
+        from open_rs.train.resumable import run_to_resume
         from open_rs.train.resume import recipe_to_resume
 
         if path is not None and "=" in str(path):
             path, overrides = None, [str(path), *overrides]
         if path is not None or out is not None:
             raise InputError("--resume takes the recipe of the run: give no recipe and no --out")
-        run = existing_run(resume)
+        run = run_to_resume(resume)
         be_the_writer(context, run.path)
         return recipe_to_resume(run, overrides), run
     if path is None:

@@ -19,7 +19,7 @@ from typing import Any
 from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.recipe import Recipe
-from open_rs.runs import RunFolder, json_object, log_lines, read_json, read_metrics, write_json
+from open_rs.runs import RunFolder, json_object, log_lines, read_json, write_json
 
 Decision = dict[str, Any]
 FORGOTTEN = {"action": "forgotten"}  # in the place of one that is lost, once that is accepted
@@ -127,7 +127,8 @@ def ending(run: RunFolder, recipe: Recipe, decisions: Sequence[Decision]) -> Dec
     last = decisions[-1] if decisions else FORGOTTEN
     if last["action"] != "stop" or recipe.sentinel.action_for(last["detector"]) != "stop":
         return None
-    beyond = any(row["step"] > last["to_step"] for row in read_metrics(run))
+    rows = [json_object(line) or {} for line in log_lines(run.metrics)]
+    beyond = any(row.get("step", 0) > last["to_step"] for row in rows)
     return None if beyond else last
 
 

@@ -47,6 +47,7 @@ from open_rs.train.checkpoint import (
     set_aside_damaged,
 )
 from open_rs.train.decisions import ending, held_decisions, told_end
+from open_rs.train.resumable import held_recipe
 
 # Settings that may change between two starts: where and how the work is done, never what it is.
 FREE_KEYS = (
@@ -211,20 +212,10 @@ def made_after(run: RunFolder, step: int) -> list[Path]:
 
 
 def recipe_to_resume(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of the run, with settings changed that do not alter the maths.
-
-    A recipe.json that cannot be read is written anew from the newest checkpoint; a key that it
-    lacks came with a later version, and its default is taken.
+    """The recipe of the run, with settings changed that do not alter the maths. A key that it lacks
+    came with a later version, and its default is taken.
     """
-    try:
-        held = read_json(run.recipe)
-    except InputError as error:
-        if not checkpoint_steps(run):
-            raise
-        step, _ = newest_valid(run)
-        held = read_json(run.checkpoint(step) / "trainer" / "origin.json")["recipe"]
-        say(f"the recipe is taken from checkpoint {step:06d}: {error}")
-        write_json(run.recipe, held)
+    held = held_recipe(run)
     recipe = load_recipe(run.recipe, overrides)
     resolved = recipe.model_dump(mode="json")
     for key in missing_keys(held, resolved):
