@@ -22,6 +22,7 @@ from open_rs.errors import GuardStop, InputError
 from open_rs.interrupt import (
     DeadlinePassed,
     Interrupted,
+    forget_gaps,
     longest_gap,
     on_poll,
     poll_signal,
@@ -153,6 +154,7 @@ class Budget:
         before = self.stage, self.kept
         self.stage, self.kept = name, STAGES[name][0]
         poll_signal()
+        forget_gaps()
         self.watch()
         yield
         self.stage, self.kept = before

@@ -111,6 +111,12 @@ def longest_gap() -> float:
     return max(_gaps)
 
 
+def forget_gaps() -> None:
+    """Other work begins: how long the work before it went without a look says nothing of it."""
+    _own.looked = None
+    _gaps.extend([0.0] * 4)
+
+
 def set_deadline(deadline: float | None, reserve: Callable[[], float] | None = None) -> None:
     """`poll` raises DeadlinePassed from `deadline` (time.monotonic) on, or `reserve()` seconds
     before it; None: never. A run sets it at each step, which begins a lap: what happened once, as
@@ -186,8 +192,7 @@ def stop_on_signals() -> Iterator[None]:
         if _at_once:
             raise Interrupted(number)
 
-    _own.looked = None
-    _gaps.extend([0.0] * 4)
+    forget_gaps()
     main = threading.current_thread() is threading.main_thread()  # only it may set handlers
     before = {one: signal.signal(one, note) for one in SIGNALS if main}
     try:

@@ -104,6 +104,7 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
             )
         take_back(run, 0)
         write_environment(training)
+        write_recipe(training)
         write_jsonl(run.metrics, [])
         log_event(run, "start", 0, **training.ranks.facts)
         return
@@ -126,6 +127,7 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
         write_jsonl(run.metrics, [])  # its score of step 0 will be read again
         say("resuming from the start: the steps are replayed from the rollouts that are there")
     name_damaged_rollouts(run, step)
+    write_recipe(training)
     log_event(run, "resume", step, skipped=skipped, **training.ranks.facts)
 
 
@@ -212,8 +214,9 @@ def made_after(run: RunFolder, step: int) -> list[Path]:
 
 
 def recipe_to_resume(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe of the run, with settings changed that do not alter the maths. A key that it lacks
-    came with a later version, and its default is taken.
+    """The recipe of the run, with settings changed that do not alter the maths; `start_or_resume`
+    writes them to the run, if the start is not refused. A key that it lacks came with a later
+    version, and its default is taken.
     """
     held = held_recipe(run)
     recipe = load_recipe(run.recipe, overrides)
@@ -226,8 +229,6 @@ def recipe_to_resume(run: RunFolder, overrides: Sequence[str] = ()) -> Recipe:
     refuse_recipe_changes(run, held, recipe)
     if end := ending(run, recipe, held_decisions(run)):
         raise GuardStop(told_end(run, recipe, end))
-    if held != resolved:
-        write_json(run.recipe, resolved)
     return recipe
 
 
@@ -251,6 +252,13 @@ def origin_of(training: Any) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "recipe": training.recipe.model_dump(mode="json"),
     }
+
+
+def write_recipe(training: Any) -> None:
+    """The settings that the run goes on with, where they are not those that it has."""
+    recipe, now = training.run.recipe, training.recipe.model_dump(mode="json")
+    if not recipe.exists() or read_json(recipe) != now:
+        write_json(recipe, now)
 
 
 def write_environment(training: Any) -> None:

@@ -174,7 +174,7 @@ def test_several_sweeps_go_seed_by_seed_and_each_is_summarised(
 ) -> None:
     made: list[str] = []
 
-    def run_cells(todo: list[Cell], *_: object) -> dict[str, str]:
+    def run_cells(todo: list[Cell], *_: object, **settings: object) -> dict[str, str]:
         made.extend(str(cell.run.path.relative_to(tmp_path)) for cell in todo)
         return {}
 

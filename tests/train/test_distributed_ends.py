@@ -167,7 +167,7 @@ def test_a_stop_that_is_asked_for_is_saved(sharding, folder):
     job.wait_for_steps(4)
     job.agent.send_signal(signal.SIGTERM)
     printed = job.end()
-    assert "stopped by SIGTERM, and saved" in printed
+    assert "stopped by SIGTERM after step" in printed and "which is saved" in printed
     last = len(read_metrics(job.run))
     assert checkpoint_steps(job.run) == [last]
     stop = read_log(job.run.events)[-1]
@@ -180,5 +180,5 @@ def test_a_signal_to_one_rank_is_passed_on(folder):
     job.wait_for_steps(2)
     job.rank(1).send_signal(signal.SIGUSR1)
     printed = job.end()
-    assert "stopped by SIGUSR1, and saved" in printed
+    assert "stopped by SIGUSR1 after step" in printed and "which is saved" in printed
     assert checkpoint_steps(job.run) == [len(read_metrics(job.run))]

@@ -24,6 +24,7 @@ from open_rs.runs import RunFolder, append_jsonl, open_run, read_json, read_log,
 from open_rs.train import checkpoint, loop, saver
 from open_rs.train.checkpoint import checkpoint_steps, newest_valid
 from open_rs.train.journal import RolloutJournal
+from open_rs.train.resume import recipe_to_resume
 
 TESTED = SHORT | {
     "data": SHORT["data"] | {"test": {"task": "arithmetic", "split": "test", "count": 3}},
@@ -224,6 +225,16 @@ def test_a_refused_start_leaves_no_start_behind(tmp_path):
     open_run(run.path, recipe)
     loop.train(recipe, run)
     assert read_log(run.events)[0]["event"] == "start"
+
+
+def test_a_refused_resume_changes_no_setting(run):
+    shutil.rmtree(run.checkpoint(4))
+    before = run.recipe.read_bytes()
+    with pytest.raises(InputError, match="one more step needs"):
+        loop.train(recipe_to_resume(run, ["budget.hours=1e-6"]), run)
+    assert run.recipe.read_bytes() == before
+    loop.train(recipe_to_resume(run, ["budget.hours=7"]), run)
+    assert read_json(run.recipe)["budget"]["hours"] == 7
 
 
 # --- saves ---
