@@ -2,7 +2,8 @@
 
 A claim is a number for each seed that is above 0 where the claim is right. Its mean over seeds has
 a t interval; over the claims of one experiment the p-values are Holm's. The verdict is computed:
-it holds, it fails (the opposite is clear), or it is not distinguishable from noise.
+it holds, it fails (the opposite is clear), or it is not distinguishable from noise. What could not
+come out otherwise is not judged: only its size is told.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ Value = Callable[[Run], float]
 
 CONFIDENCE = 0.95
 HOLDS, FAILS, UNCLEAR = "holds here", "fails here", "not distinguishable here"
+SURE = "by construction"
 VERDICTS = {IMPROVED: HOLDS, WORSE: FAILS, NOISE: UNCLEAR}
 
 
@@ -68,6 +70,11 @@ def last_third(key: str) -> Value:
     return value
 
 
+def unsteady(run: Run) -> float:
+    """How far the mean length moves from one step to the next: the standard deviation."""
+    return float(np.std(np.diff(series(run, "length"))))
+
+
 def drift(run: Run) -> float:
     """By how much the share of letters in other scripts has risen in the first quarter."""
     return float(run["other_script"][early_index(run)] - run["other_script"][0])
@@ -94,16 +101,22 @@ def untrue_gain(run: Run) -> float:
     return float((best["seen"] - last["seen"]) - (best["fresh"] - last["fresh"]))
 
 
+def true_gain(run: Run) -> float:
+    """What choosing the best of all on the small set gains over keeping the last, on fresh ones."""
+    return float(run["chosen"][-1]["fresh"] - run["chosen"][0]["fresh"])
+
+
 @dataclass(frozen=True)
 class Claim:
     """`says`: the claim, as a sentence; `opposite`: what is true where it fails; `places`: digits
-    behind the point of its numbers.
+    behind the point of its numbers; `sure`: it cannot fail, but for the noise of its estimate.
     """
 
     says: str
     opposite: str
     values: Callable[[Arms], list[float]]
     places: int = 3
+    sure: bool = False
 
 
 def of(arm: str, value: Value) -> Callable[[Arms], list[float]]:
@@ -139,14 +152,17 @@ class Experiment:
 
 
 def judged(experiment: Experiment, arms: Arms) -> list[dict[str, Any]]:
-    """Each claim with mean, interval, p-values and verdict, which is None with one seed."""
+    """Each claim with mean, interval, p-values and verdict, which is None with too few seeds."""
     found = []
     for claim in experiment.claims:
         values = claim.values(arms)
         found.append({**mean_difference(values, CONFIDENCE), "claim": claim, "values": values})
-    judge_family(found, CONFIDENCE)
+    judge_family([row for row in found if not row["claim"].sure], CONFIDENCE)
     for row in found:
-        row["verdict"] = VERDICTS[row["verdict"]] if row["verdict"] else None
+        if row["claim"].sure:
+            row |= {"verdict": SURE, "p_value": None, "p_holm": None}
+        else:
+            row["verdict"] = VERDICTS[row["verdict"]] if row["verdict"] else None
     return found
 
 
