@@ -31,6 +31,7 @@ shift 2
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export MASTER_ADDR=${hosts[0]}
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # since 22.05 srun does not take sbatch's
 
 # A run that has begun goes on from its newest intact checkpoint, by its own recipe.
 if [ -e "$run/recipe.json" ]; then

@@ -23,43 +23,48 @@ def awaited(queue: SimpleQueue[T]) -> T:
 
 def answers(
     wanted: Iterator[J],
-    ask: Callable[[J], A],
+    ask: Callable[[J, int], A],
     *,
     at_once: int,
+    places: int = 1,
     may_send: Callable[[J], bool] = lambda job: True,
-) -> Generator[tuple[J, A | BaseException]]:
-    """(job, its answer or what `ask` raised) as they end, `at_once` of them under way at a time.
+) -> Generator[tuple[J, int, A | BaseException]]:
+    """(job, its place, its answer or what `ask` raised) as they end, `at_once` of them under way at
+    a time at each of the places. A job goes to the place that has the fewest, the first of them.
 
     `ask` runs in daemon threads, so an interrupt waits for no answer; everything else happens in
     the calling thread. Where `may_send` refuses a job it is held until others have ended; a job
     that is refused with none under way ends it, and stays unasked.
     """
-    asked: SimpleQueue[J | None] = SimpleQueue()
-    ended: SimpleQueue[tuple[J, A | BaseException]] = SimpleQueue()
+    asked: SimpleQueue[tuple[J, int] | None] = SimpleQueue()
+    ended: SimpleQueue[tuple[J, int, A | BaseException]] = SimpleQueue()
 
     def work() -> None:
-        while (job := asked.get()) is not None:
+        while (given := asked.get()) is not None:
+            job, place = given
             try:
-                outcome: A | BaseException = ask(job)
+                outcome: A | BaseException = ask(job, place)
             except BaseException as error:  # raised again in the calling thread
                 outcome = error
-            ended.put((job, outcome))
+            ended.put((job, place, outcome))
 
-    threads = under_way = 0
+    threads, under_way = 0, [0] * places
     job = next(wanted, None)
     try:
-        while job is not None or under_way:
-            while job is not None and under_way < at_once and may_send(job):
-                asked.put(job)
-                under_way += 1
-                if threads < under_way:
+        while job is not None or any(under_way):
+            while job is not None and min(under_way) < at_once and may_send(job):
+                place = under_way.index(min(under_way))
+                asked.put((job, place))
+                under_way[place] += 1
+                if threads < sum(under_way):
                     threading.Thread(target=work, daemon=True).start()
                     threads += 1
                 job = next(wanted, None)
-            if not under_way:
+            if not any(under_way):
                 return
-            yield awaited(ended)
-            under_way -= 1
+            done = awaited(ended)
+            under_way[done[1]] -= 1
+            yield done
     finally:
         for _ in range(threads):
             asked.put(None)

