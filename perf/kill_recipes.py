@@ -18,7 +18,7 @@ PLAIN: dict[str, Any] = {
     "evaluate": {"every": 3, "validation_samples": 2},
 }
 CAP = "rollout.max_completion_tokens"
-ROLL_BACK = "a roll-back"
+ROLL_BACK, AHEAD = "a roll-back", "drawn a step ahead"
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "KL, two updates a batch": {
@@ -57,6 +57,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "rollout": {"group_size": 4, "screen_size": 2},
         "loss": {"dynamic_sampling": True, "oversample": True, "max_refills": 2},
     },
+    AHEAD: {"rollout": {"staleness": 1}, "train": {"num_steps": 5}},
     "every step saved, one kept": {
         "train": {"num_steps": 5, "save_every": 1, "keep_last": 1, "keep_every": 3},
         "evaluate": {"every": 2},

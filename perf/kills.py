@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kill_recipes import ROLL_BACK, recipe_named
+from kill_recipes import AHEAD, ROLL_BACK, recipe_named
 from kill_starts import GIVE_UP_S, NAMES, Board, Child, start, start_cold
 
 from open_rs.recipe import Recipe
-from open_rs.runs import RunFolder, open_run
+from open_rs.runs import RunFolder, open_run, read_log
 from open_rs.train.checkpoint import checkpoint_steps
 from open_rs.train.decisions import held_decisions, roll_backs
 from open_rs.train.journal import read_step
@@ -35,6 +35,7 @@ from open_rs.train.resume import changed_settings, is_free
 WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "disk", "torn", "flipped")
 MEETINGS = {"phase": 0.38, "clock": 0.6, "cold": 0.02}  # and their shares
 LIMITS = (0, 200, 5_000, 100_000, 2_000_000)  # bytes, where the disk is full
+EARLY = ("between", "open", "move_away", "clock", "cold")  # where no handler may be set
 TIMED = ("manifest.json", "metrics.jsonl")  # files of a checkpoint that hold times
 
 Rollouts = set[tuple[int, str, int]]  # step, problem, sample
@@ -171,6 +172,10 @@ class Lab:
             return True
         end(made, child, draw)
         self.refuse_drawn_twice(made, held)
+        heedless = made.way in ("SIGTERM", "SIGINT") and (child.status or 0) < 0 and not made.second
+        if heedless and self.board.drawn():  # after its last event, the handlers are gone again
+            last = read_log(run.events)[-1]["event"]
+            assert last == "finish", f"{made.way} in mid-run: exit {child.status}"
         if made.way in ("torn", "flipped"):
             damage_a_file(run, made, draw)
         return child.status == 0
@@ -290,7 +295,7 @@ def end(made: Trial, child: Child, draw: random.Random) -> None:
     made.stop_seconds.append(time.monotonic() - sent)
     fits = (0, 128 + number, -number) if made.second else (0, 128 + number)
     # before the handler is set: the system's own way, or Python's for SIGINT
-    early = made.phases[-1] in ("between", "open", "clock", "cold") and status in (-number, 130)
+    early = made.phases[-1] in EARLY and status in (-number, 130)
     assert status in fits or early, f"{made.way}: exit {status}: {child.sentence}"
 
 
@@ -318,13 +323,15 @@ def changed(whole: bytes, way: str, draw: random.Random) -> bytes:
 
 
 def drawn_file(run: RunFolder, made: Trial, draw: random.Random) -> Path:
-    """Any file; but a roll-back goes to the newest checkpoint that is intact and old enough, and
-    without that one comes to another end, as it has to.
+    """Any file, but for two that a run cannot do without and come to the same end: the checkpoint
+    that a roll-back goes to, and rollouts drawn by weights that are gone.
     """
     files = sorted(p for p in run.path.rglob("*") if p.is_file() and p.stat().st_size)
     if made.recipe == ROLL_BACK:
         older = [run.checkpoint(step) for step in checkpoint_steps(run)[1:]]
         files = [path for path in files if not any(map(path.is_relative_to, older))]
+    if made.recipe == AHEAD:
+        files = [path for path in files if path.suffix != ".gz"]
     return draw.choice(files)
 
 

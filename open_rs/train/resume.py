@@ -175,14 +175,14 @@ def name_damaged_rollouts(run: RunFolder, step: int) -> None:
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a gzip file is what its own checksum says."""
+    """Whether a gzip file is what its own checksum says; an empty one has none."""
     try:
         with gzip.open(path) as file:
             while file.read(1 << 20):
                 pass
     except (OSError, EOFError, zlib.error):
         return False
-    return True
+    return path.stat().st_size > 0
 
 
 def step_of(path: Path) -> int:

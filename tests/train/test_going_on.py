@@ -1,5 +1,6 @@
 """Where a run goes on, and what it refuses: every sentence names the thing and the cure."""
 
+import gzip
 import json
 import shutil
 
@@ -146,6 +147,16 @@ def test_a_damaged_record_behind_the_checkpoint_is_named(stopped, capsys):
     loop.train(recipe, run)
     assert "rollouts/000001.jsonl.gz is damaged" in capsys.readouterr().err
     assert [row["file"] for row in events(run, "damaged")] == ["rollouts/000001.jsonl.gz"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "intact"), [(1.0, True), (0.9, False), (0.5, False), (0.0, False)]
+)
+def test_a_record_is_intact_only_as_a_whole(tmp_path, kept, intact):
+    content = gzip.compress(b'{"step": 1}\n' * 100)
+    path = tmp_path / "000001.jsonl.gz"
+    path.write_bytes(content[: int(kept * len(content))])
+    assert resume.is_intact(path) is intact
 
 
 @pytest.mark.parametrize("harm", ["torn", "another score"])
