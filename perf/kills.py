@@ -18,7 +18,7 @@ import shutil
 import signal
 import time
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,10 @@ class Trial:
     kills: int = 0  # or stops, or full disks
     drawn: int = 0  # rollouts
     failure: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """All of it but the bytes."""
+        return {**asdict(self), "damaged": []}
 
 
 class Lab:

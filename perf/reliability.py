@@ -1,6 +1,7 @@
 """Runs that are killed, damaged, starved and capped, and what is left of them.
 
     python perf/reliability.py kills --count 300      any instant, any way; the end is bit-identical
+    python perf/reliability.py tables KEPT...         of series that wrote --keep KEPT
     python perf/reliability.py budget --trials 20     where a capped run stops
     python perf/reliability.py save --model FOLDER    what saving costs a step
 
@@ -34,7 +35,7 @@ from kill_starts import NAMES, Board
 from kills import MEETINGS, WAYS, Lab, Trial
 
 from open_rs.recipe import recipe_from_dict
-from open_rs.runs import open_run
+from open_rs.runs import append_jsonl, open_run, read_log
 from open_rs.train import checkpoint, loop, setup
 
 
@@ -51,8 +52,10 @@ def kills(args: argparse.Namespace) -> None:
         lab, names = Lab(Path(folder)), [name for name in RECIPES if re.search(args.only, name)]
         began, trials = time.monotonic(), list[Trial]()
         for number in range(args.first, args.first + args.count):
-            trials.append(lab.trial(random.Random(f"{args.seed}/{number}"), names))
-            made = trials[-1]
+            made = lab.trial(random.Random(f"{args.seed}/{number}"), names)
+            trials.append(made)
+            if args.keep:
+                append_jsonl(args.keep, made.row())
             if made.failure:
                 print(f"trial {number}, {made.recipe}, {made.way} by {made.meeting} "
                       f"({', '.join(made.phases)}): {made.failure}", flush=True)  # fmt: skip
@@ -62,23 +65,30 @@ def kills(args: argparse.Namespace) -> None:
                 bad = sum(one.failure is not None for one in trials)
                 print(f"{len(trials)} trials, {bad} failed, {time.monotonic() - began:.0f} s",
                       flush=True)  # fmt: skip
-        tell(trials, time.monotonic() - began)
         for name, whole in lab.wholes.items():
             print(f"undisturbed: {name} {whole.seconds:.1f} s, {sum(whole.entries)} phases")
         if lab.cold_seconds is not None:
             print(f"a new interpreter takes {lab.cold_seconds:.1f} s longer than a fork")
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        print(f"{time.monotonic() - began:.0f} s, {children.ru_utime + children.ru_stime:.0f} of "
+              "the CPU")  # fmt: skip
+        tell(trials)
     if any(one.failure for one in trials):
         raise SystemExit(1)
 
 
-def tell(trials: Sequence[Trial], seconds: float) -> None:
+def tables(args: argparse.Namespace) -> None:
+    """The tables of series that were kept."""
+    tell([Trial(**row) for path in args.kept for row in read_log(path)])
+
+
+def tell(trials: Sequence[Trial]) -> None:
     """The tables: by recipe and way, by phase, what was damaged, how long a stop took."""
     good = [one for one in trials if one.failure is None]
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     kills, starts = sum(one.kills for one in trials), sum(one.starts for one in trials)
     print(f"\n{len(good)} of {len(trials)} runs resumed to a bit-identical end "
-          f"({kills} kills, {starts} starts, {sum(one.drawn for one in trials)} rollouts drawn, "
-          f"{seconds:.0f} s, {children.ru_utime + children.ru_stime:.0f} of the CPU)")  # fmt: skip
+          f"({kills} kills, {starts} starts, {sum(one.drawn for one in trials)} rollouts drawn)"
+          )  # fmt: skip
     table("recipe", list(RECIPES), {name: [one for one in trials if one.recipe == name]
                                     for name in RECIPES})  # fmt: skip
     table("met by", list(MEETINGS), {name: [one for one in trials if one.meeting == name]
@@ -185,10 +195,14 @@ def main() -> None:
     one.add_argument("--count", type=int, default=300)
     one.add_argument("--first", type=int, default=0)
     one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--keep", type=Path, default=None, help="a file for a line a trial")
     one.add_argument("--only", default="", help="recipes with names that match this")
     one.add_argument("--until", type=float, default=0.0, help="stop at this time (seconds)")
     one.add_argument("--work", type=Path, default=None, help="where runs are made")
     one.set_defaults(run=kills)
+    one = commands.add_parser("tables")
+    one.add_argument("kept", type=Path, nargs="+")
+    one.set_defaults(run=tables)
     one = commands.add_parser("budget")
     one.add_argument("--trials", type=int, default=20)
     one.add_argument("--first", type=int, default=0)
