@@ -176,6 +176,33 @@ def authors() -> str:
     return table(rows)
 
 
+def explained() -> str:
+    """Hours of the authors' layout with one assumption changed at a time."""
+    a40 = DEVICES["A40"]
+    half, slow = replace(a40, bandwidth=a40.bandwidth / 2), replace(a40, flops=a40.flops / 2)
+    both = replace(half, flops=slow.flops)
+    changes = {
+        "as above": (a40, False),
+        "decoding at half of the assumed rate": (half, False),
+        "updates and prefill at half of theirs": (slow, False),
+        "every completion at its cap": (a40, True),
+        "all three": (both, True),
+    }
+    rows = ["changed|" + "|".join(f"experiment {name[-1]}" for name in EXPERIMENTS)]
+    for told, (device, at_cap) in changes.items():
+        cells = []
+        for name in EXPERIMENTS:
+            base = shipped_recipe(name)
+            cap = load_recipe(base).rollout.max_completion_tokens
+            recipe = load_recipe(base, [f"train.micro_batch_tokens={6 * (cap + 512)}"])
+            mean = float(cap) if at_cap else MEAN_TOKENS[name]
+            step, moving = stepped(recipe, Wish(device, 4, 1, mean_tokens=mean), packed=False)
+            hours = recipe.train.num_steps * (step.rollout_s + step.update_s + moving) / 3600
+            cells.append(f"{hours:.1f} h ({PUBLISHED_HOURS / hours:.1f})")
+        rows.append(f"{told}|" + "|".join(cells))
+    return table(rows)
+
+
 def settings() -> str:
     """What the recipes say where they differ."""
     recipes = {name: load_recipe(shipped_recipe(name)) for name in (*EXPERIMENTS, "open_rs_ours")}
@@ -349,6 +376,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "settings": settings,
     "forecasts": forecasts,
     "authors": authors,
+    "explained": explained,
     "sizes": sizes,
     "network": network,
     "fixed": fixed,
