@@ -7,6 +7,7 @@ import os
 import resource
 import stat
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -223,6 +224,37 @@ def test_dollars_of_an_endpoint_come_on_top_of_the_machine(tmp_path, monkeypatch
         with Ledger(path, price).phase("curate") as figures:
             figures["usd"] = 0.75
     assert [row["usd"] for row in read_log(path)] == [3.25, 0.75]
+
+
+def test_a_phase_inside_another_is_entered_once(tmp_path, monkeypatch):
+    # the outer one from 0 to 10 s, inside it one from 2 to 5 s and one from 6 to 7 s
+    clock = iter([0.0, 2.0, 5.0, 6.0, 7.0, 10.0])
+    monkeypatch.setattr(runs.time, "perf_counter", lambda: next(clock))
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    with ledger.phase("update", 1) as update:
+        with ledger.phase("rollout", 2):
+            pass
+        with ledger.phase("rollout", 3):
+            pass
+    rows = read_log(tmp_path / "ledger.jsonl")
+    found = [(row["phase"], row["step"], row["seconds"]) for row in rows]
+    assert found == [("rollout", 2, 3.0), ("rollout", 3, 1.0), ("update", 1, 6.0)]
+    assert update["seconds"] == 6.0 and ledger.entered == 10.0
+
+
+def test_lines_of_two_threads_stay_whole(tmp_path):
+    def append(name):
+        for number in range(300):
+            append_jsonl(tmp_path / "log.jsonl", {"from": name, "number": number})
+
+    threads = [threading.Thread(target=append, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = read_log(tmp_path / "log.jsonl")
+    assert [row["number"] for row in rows if row["from"] == "a"] == list(range(300))
+    assert [row["number"] for row in rows if row["from"] == "b"] == list(range(300))
 
 
 def test_ledger_without_a_price_says_null(tmp_path):
