@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from open_rs.report import comparison, tables, verdict
+from open_rs.report.alarms import alarms
 from open_rs.report.cautions import cautions
 from open_rs.report.curves import curves
 from open_rs.report.distributions import distributions
@@ -60,6 +61,7 @@ def render(data: RunData) -> str:
         "curves": part("curves", curves, NO_CURVES),
         "heats": part("distributions", lambda run: distributions(run, rollouts), []),
         "rollout_rules": [rollouts.rule] if rollouts else [],
+        "alarms": part("alarms", alarms, None),
         "funnel": part("curation", tables.funnel, None),
         "ledger": part("ledger", tables.ledger, None),
         "plan": part("plan", tables.plan, None),

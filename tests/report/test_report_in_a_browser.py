@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from headless_browser import CHROMIUM, Browser
 from synthetic_run import make_run
+from test_report_alarms import alarm
 from test_report_page import HOSTILE, make_hostile_run
 
 from open_rs.report import build_comparison, build_report
@@ -362,3 +363,19 @@ def test_runs_of_hardly_any_steps(browser: Browser, tmp_path: Path, num_steps: i
     assert (
         browser.evaluate("document.querySelector('main').innerHTML.match(/NaN|Infinity/)") is None
     )
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_an_alarm_leads_to_the_rollouts_of_its_step(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    run = make_run(tmp_path, num_steps=6)
+    alarm(run, 3)
+    browser.open(build_report(run), width=width)
+    browser.wait("document.querySelector('#rollouts').dataset.ready === 'yes'")
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    shown = "[...document.querySelectorAll('#alarms details[open] pre')].map(e => e.textContent)"
+    assert browser.evaluate(shown) == [read_log(run.rollouts(3))[0]["completion"]]
+    browser.evaluate("document.querySelector('#alarms .to-step').click()")
+    assert browser.evaluate("document.querySelector('#by-step').value") == "3"
+    browser.wait("document.querySelector('#groups h3')?.textContent.startsWith('step 3:')")

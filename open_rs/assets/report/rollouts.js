@@ -216,6 +216,7 @@ function fillControls() {
   byId("clear").addEventListener("click", clearFilters);
   byId("group-list").addEventListener("keydown", walkRows);
   byId("to-rollouts")?.addEventListener("click", () => toStep(nearestStep(cursor), true));
+  for (const one of document.querySelectorAll(".to-step")) one.addEventListener("click", () => toStep(Number(one.dataset.step), true));
   const keys = { "/": () => byId("search").focus(), j: () => openNext(1), k: () => openNext(-1), n: () => turn(browser.page + 1), p: () => turn(browser.page - 1), "[": () => stepBy(-1), "]": () => stepBy(1) };
   for (const [key, action] of Object.entries(keys)) shortcuts.set(key, action);
 }
