@@ -55,6 +55,7 @@ class Facts:
     no_answer_frac: float | None = None
     # the run
     gpus: int = 1
+    recomputes: bool = False  # activations, since the plan found that they do not fit
     step_seconds: float | None = None
     save_seconds: float = 0.0
     checkpoint_bytes: int | None = None

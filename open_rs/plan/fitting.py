@@ -32,12 +32,12 @@ class Room:
     def setting_of(self, recipe: Recipe) -> Setting:
         """What the probe counted holds for the recipe that it ran."""
         probe = self.known.probe
-        same = recipe.train.gradient_checkpointing == self.recipe.train.gradient_checkpointing
+        same = recipe.train.recomputes == self.recipe.train.recomputes
         same = same and recipe.model == self.recipe.model
         counted = probe if same and self.here else None
         return Setting(
             with_reference=recipe.loss.kl_coef > 0 and recipe.model.lora is None,
-            gradient_checkpointing=recipe.train.gradient_checkpointing,
+            gradient_checkpointing=recipe.train.recomputes,
             kept=counted.kept_per_token if counted else None,
             decode_copies=counted.decode_copies if counted else None,
             autocast=self.known.cuda and recipe.model.dtype == "auto",

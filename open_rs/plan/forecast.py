@@ -1,6 +1,7 @@
 """What a recipe will cost: steps, tokens, seconds, memory, dollars; what looks wrong beforehand."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from open_rs.plan.cost import price_per_hour
 from open_rs.plan.devices import SPREAD, find_device
 from open_rs.plan.findings import Facts, as_rows, checkpoint_steps, find
 from open_rs.plan.fitting import Room, what_fits
-from open_rs.plan.gather import Known, Wish, dead_share, gather, lengths_for
+from open_rs.plan.gather import Known, Wish, dead_share, decide, gather, lengths_for
 from open_rs.plan.lengths import Lengths
 from open_rs.plan.memory import parts_of, total_of
 from open_rs.plan.pace import device_pace
@@ -39,6 +40,7 @@ def make_plan(recipe: Recipe, run: RunFolder, wish: Wish | None = None) -> dict[
 
 def forecast(recipe: Recipe, known: Known, wish: Wish, run: RunFolder) -> dict[str, Any]:
     """The plan as it stands in plan.json."""
+    asked, recipe = recipe, decide(recipe, known.shape, known, wish)
     lengths = lengths_for(recipe, known, wish)
     dead, probed = dead_share(recipe, known)
     plan: dict[str, Any] = counts_of(recipe, known)
@@ -73,6 +75,7 @@ def forecast(recipe: Recipe, known: Known, wish: Wish, run: RunFolder) -> dict[s
         plan["usd_range"] = [one / 3600 * plan["usd_per_hour"] for one in plan["seconds_range"]]
     plan["probe"] = None if known.probe is None else known.probe.row()
     facts = facts_of(recipe, known, wish, plan, lengths, dead if probed else None, room, run)
+    facts = replace(facts, recomputes=recipe.train.recomputes and not asked.train.recomputes)
     plan["findings"] = as_rows(find(recipe, facts))
     return plan
 
@@ -118,8 +121,7 @@ def machine_of(recipe: Recipe, known: Known, wish: Wish, dead: float) -> Machine
     )
     cluster = as_asked(cluster, recipe)
     if wish.device is not None:
-        again = recipe.train.gradient_checkpointing
-        pace = device_pace(wish.device, known.shape, checkpointing=again)
+        pace = device_pace(wish.device, known.shape, checkpointing=recipe.train.recomputes)
         engine = engine_pace(wish.device, known.shape, cluster)
         return Machine(pace, known.shape, True, dead, cluster, engine)
     if known.probe is None:

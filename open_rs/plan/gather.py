@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from open_rs.plan.cluster import Cluster
 from open_rs.plan.cost import device_name
 from open_rs.plan.devices import Device
 from open_rs.plan.lengths import Lengths, answers_of, assumed, recorded
@@ -75,16 +76,11 @@ def gather(recipe: Recipe, run: RunFolder, wish: Wish) -> Known:
 
 def name_this_device(recipe: Recipe, known: Known) -> None:
     from open_rs.models import pick_device
-    from open_rs.plan.resident import machine_memory
+    from open_rs.plan.resident import memory_of
 
     device = pick_device(recipe.model)
     known.device, known.cuda = device_name(device), device.type == "cuda"
-    if known.cuda:
-        import torch
-
-        known.device_memory = torch.cuda.get_device_properties(device).total_memory
-    else:
-        known.device_memory = machine_memory()
+    known.device_memory = memory_of(device)
 
 
 def encode_and_probe(recipe: Recipe, run: RunFolder, known: Known, wish: Wish) -> None:
@@ -111,6 +107,7 @@ def encode_and_probe(recipe: Recipe, run: RunFolder, known: Known, wish: Wish) -
     in_order = [by_id[one.id] for one in stream.take(len(prompts))]  # as training will come to them
     policy = load_policy(recipe.model)
     loaded = shape_loaded(policy, recipe.model)
+    recipe = decide(recipe, loaded, known, wish)
     with ExitStack() as stack:
         sampler = stack.enter_context(open_sampler(recipe, model=policy))
         known.probe = run_probe(
@@ -123,6 +120,16 @@ def encode_and_probe(recipe: Recipe, run: RunFolder, known: Known, wish: Wish) -
             completions=FEW if known.recorded else ENOUGH,
         )
     known.shape = loaded if wish.device is None else None
+
+
+def decide(recipe: Recipe, shape: ModelShape | None, known: Known, wish: Wish) -> Recipe:
+    """The recipe as training will take it: what it leaves to the memory of the device decided."""
+    if shape is None or known.device_memory is None:
+        return recipe
+    from open_rs.plan.activations import decided
+
+    cluster = Cluster(devices=wish.gpus, engines_apart=wish.rollout_gpus)
+    return decided(recipe, shape, known.device_memory, cuda=known.cuda, cluster=cluster)
 
 
 def can_be_tried(recipe: Recipe, known: Known, shape: ModelShape) -> bool:

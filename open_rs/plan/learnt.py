@@ -46,7 +46,7 @@ class Learner:
 
     def __init__(self, recipe: Recipe, model: Any) -> None:
         self.recipe, self.model = recipe, model
-        if recipe.train.gradient_checkpointing:
+        if recipe.train.recomputes:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
         self.optimizer = make_optimizer(model, recipe)

@@ -86,7 +86,7 @@ def run_probe(
     sizes = Sizes(slots, longest, sampled.cut, once.forwarded, once.scored)
     setting = Setting(
         with_reference=False,
-        gradient_checkpointing=recipe.train.gradient_checkpointing,
+        gradient_checkpointing=recipe.train.recomputes,
         kept=learnt.kept,
         decode_copies=sampled.copies,
     )

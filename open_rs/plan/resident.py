@@ -49,6 +49,15 @@ def machine_memory() -> int:
     return min(whole, int(limit)) if limit.isdecimal() else whole
 
 
+def memory_of(device: Any) -> int:
+    """All that a device has, bytes; of a CPU that of its machine."""
+    if device.type != "cuda":
+        return machine_memory()
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
 class PeakMemory:
     """`with PeakMemory(device) as peak: ...; peak.bytes`: the most that was held meanwhile. On CUDA
     what tensors took, elsewhere the resident memory of this process.

@@ -232,8 +232,20 @@ def memory(recipe: Recipe, facts: Facts) -> Iterator[Finding]:
     )
 
 
+def activations(recipe: Recipe, facts: Facts) -> Iterator[Finding]:
+    if facts.recomputes:
+        yield Finding(
+            "note",
+            "train.gradient_checkpointing",
+            "auto: activations are recomputed, since the largest micro-batch would not fit into "
+            f"{facts.device or 'the device'} otherwise; updates take a third longer",
+            "lower train.micro_batch_tokens to keep them",
+        )
+
+
 RUN_CHECKS: tuple[Check, ...] = (
     memory,
+    activations,
     not_here,
     prompts,
     dead_groups,

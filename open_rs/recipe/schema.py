@@ -228,8 +228,10 @@ class TrainRecipe(Section):
         description="what each rank of a job on several devices holds: all weights, gradients and "
         "moments, or a share of them (FSDP2); a process by itself holds all",
     )
-    gradient_checkpointing: bool = Field(
-        False, description="recompute activations: less memory, a third more time"
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        "auto",
+        description="recompute activations: less memory, a third more time; auto: where the "
+        "largest micro-batch would not fit into the device otherwise",
     )
     save_every: int = Field(
         50, ge=1, description="steps between checkpoints; the last step is always saved"
@@ -249,6 +251,11 @@ class TrainRecipe(Section):
     max_nonfinite_steps: int = Field(
         5, ge=1, description="stop after so many steps in a row without a finite gradient"
     )
+
+    @property
+    def recomputes(self) -> bool:
+        """Activations are recomputed; "auto" that nobody has decided yet keeps them."""
+        return self.gradient_checkpointing is True
 
 
 class BudgetRecipe(Section):

@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from open_rs.console import say
+from open_rs.errors import InputError
 from open_rs.models import load_policy, mixed_precision
+from open_rs.plan.cluster import Cluster
 from open_rs.recipe import Recipe
 from open_rs.train.distributed import ALONE, Ranks
 from open_rs.train.distributed_layout import Replicated
 from open_rs.train.exact import make_exact
-from open_rs.train.logprobs import check_lm_head
+from open_rs.train.logprobs import check_lm_head, unwrap
 from open_rs.train.packed import can_pack
 from open_rs.train.settings import uses_kl
 
@@ -35,7 +38,7 @@ def load_learner(recipe: Recipe, ranks: Ranks = ALONE) -> Learner:
     torch.manual_seed(recipe.seed)  # initial LoRA weights; the loop seeds every step anew
     policy = load_policy(ranks.placed(recipe.model))
     check_lm_head(policy)
-    if recipe.train.gradient_checkpointing:
+    if decide(recipe, policy, ranks).train.recomputes:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
         policy.enable_input_require_grads()
     layout = Replicated(policy, ranks)
@@ -51,6 +54,29 @@ def load_learner(recipe: Recipe, ranks: Ranks = ALONE) -> Learner:
         layout = Sharded(policy, ranks)
     optimizer = make_optimizer(policy, recipe)
     return Learner(layout, reference, optimizer, mixed_precision(recipe.model))
+
+
+def decide(recipe: Recipe, policy: Any, ranks: Ranks) -> Recipe:
+    """What the recipe leaves to the memory of the device, as `plan` decides it."""
+    if recipe.train.gradient_checkpointing != "auto":
+        return recipe
+    from open_rs.plan.activations import decided
+    from open_rs.plan.resident import memory_of
+    from open_rs.plan.subject import shape_loaded
+
+    if not unwrap(policy).supports_gradient_checkpointing:
+        return recipe
+    try:
+        shape = shape_loaded(policy, recipe.model)
+    except InputError:  # of an architecture of which nothing is forecast
+        return recipe
+    memory, cuda = memory_of(policy.device), policy.device.type == "cuda"
+    if not cuda:  # is that of all ranks on a machine
+        memory //= -(-ranks.count // len(set(ranks.hosts)))
+    made = decided(recipe, shape, memory, cuda=cuda, cluster=Cluster(devices=ranks.count))
+    if made.train.recomputes:
+        say("train.gradient_checkpointing: activations are recomputed, or they would not fit")
+    return made
 
 
 def frozen_copy(policy: nn.Module) -> nn.Module:

@@ -77,7 +77,7 @@ def refusal(training: "Training", tokens: int, cap: int) -> str:
         else:
             high = middle
     cure = f"lower it to {low}" if low else "use a smaller model, or adapters (model.lora)"
-    if not training.recipe.train.gradient_checkpointing:
+    if not any(getattr(one, "gradient_checkpointing", 0) for one in training.policy.modules()):
         cure += ", or set train.gradient_checkpointing = true"
     return (
         f"rollout.max_completion_tokens = {cap}: a row of {tokens} tokens does not fit into the "

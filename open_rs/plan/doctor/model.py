@@ -175,9 +175,12 @@ def adapters(subject: Subject) -> Verdict:
 
 def checkpointing(subject: Subject) -> Verdict:
     """It can recompute activations where the recipe asks for it."""
-    if not subject.recipe.train.gradient_checkpointing:
+    asked = subject.recipe.train.gradient_checkpointing
+    if not asked:
         return skipped("activations are kept")
     if not subject.model.supports_gradient_checkpointing:
+        if asked == "auto":
+            return skipped(f"{type(subject.model).__name__} keeps activations, whatever they take")
         return fail(
             f"{type(subject.model).__name__} cannot recompute activations",
             "set train.gradient_checkpointing = false",
