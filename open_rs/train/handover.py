@@ -45,6 +45,11 @@ class Probe:
         """Mean over tokens of |engine - trainer|, nats."""
         return (self.engine - self.trainer).abs().mean().item()
 
+    def is_repeated(self, later: "Probe") -> bool:
+        """Whether a later one is the same to the last bit, as the engine sees it."""
+        same = self.ids == later.ids and self.temperature == later.temperature
+        return same and torch.equal(self.engine, later.engine)
+
 
 def hand_over(training: "Training") -> None:
     """Give the engine the weights of now. `EngineStop` where a probe shows that it samples from
@@ -61,7 +66,7 @@ def hand_over(training: "Training") -> None:
         moved = [movement(training, one) for one in training.probes]
         check_agreement(probes, recipe, dtype, step)
         check_movement(training.probes, probes, moved, dtype, step)
-        training.probes = probes
+        training.probes = references(training.probes, probes)
     log_event(
         training.run,
         "hand_over",
@@ -119,7 +124,7 @@ def trainer_logprobs(
 
 
 def movement(training: "Training", probe: Probe) -> float:
-    """The most that the trainer's log-prob of a token has moved since the probe was drawn."""
+    """The most that the trainer's log-prob of a token has moved since the engine first drew it."""
     now = trainer_logprobs(training, probe.prompt_ids, probe.ids, probe.temperature)
     return (now - probe.trainer).abs().max().item()
 
@@ -149,12 +154,21 @@ def check_movement(
     """
     noticeable = NOTICEABLE.get(dtype, ROUGHLY_NOTICEABLE)
     for old, new, move in zip(before, probes, moved, strict=False):  # at first there is none
-        same = old.ids == new.ids and torch.equal(old.engine, new.engine)
-        if same and old.temperature == new.temperature and move > noticeable:
+        if old.is_repeated(new) and move > noticeable:
             raise EngineStop(
                 f"rollout.engine: it still samples from the weights before step {step}: the "
                 f"trainer's log-probs of its probe have moved by {move:.2g}, its own by nothing"
             )
+
+
+def references(before: Sequence[Probe], probes: Sequence[Probe]) -> list[Probe]:
+    """From which the trainer's next moves are measured: the first of those that an engine has
+    repeated to the last bit, so that moves too small to be noticed add up.
+    """
+    if not before:
+        return list(probes)
+    pairs = zip(before, probes, strict=True)
+    return [old if old.is_repeated(new) else new for old, new in pairs]
 
 
 def name_of(spec: Any, place: int) -> str:

@@ -36,6 +36,7 @@ class FakeVLLM:
     def __init__(self, name: str = "tiny", root: str = "/models/tiny") -> None:
         self.name, self.root = name, root
         self.release, self.logprobs_mode = "0.32.0", "processed_logprobs"
+        self.dtype = "float32"  # that it claims and takes weights in; it samples in float32
         self.fault: dict[str, Reply | list[Reply]] = {}  # by path: always, or one after the other
         self.stale = self.garbled = False
         self.dies_after: int | None = None  # completions
@@ -73,7 +74,7 @@ class FakeVLLM:
             case "/v1/models":
                 return {"data": [{"id": self.name, "root": self.root, "max_model_len": 256}]}
             case "/server_info":
-                model = {"dtype": "torch.float32", "logprobs_mode": self.logprobs_mode}
+                model = {"dtype": f"torch.{self.dtype}", "logprobs_mode": self.logprobs_mode}
                 device = {"device": "cpu"}
                 return {"vllm_config": {"model_config": model, "device_config": device}}
             case "/collective_rpc":

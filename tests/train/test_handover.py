@@ -11,7 +11,7 @@ from open_rs.errors import GuardStop, InputError
 from open_rs.recipe import recipe_from_dict
 from open_rs.runs import open_run, read_log, read_metrics
 from open_rs.train import loop
-from open_rs.train.handover import Probe, check_movement
+from open_rs.train.handover import Probe, check_movement, references
 
 pytest.importorskip("openai")
 DRAW = "/inference/v1/generate"
@@ -113,6 +113,17 @@ def test_an_engine_that_is_stale_within_the_tolerance_is_found_by_its_probe(tmp_
         loop.train(recipe, run)
 
 
+def test_in_bfloat16_small_moves_add_up_until_a_stale_engine_is_found(tmp_path, fakes):
+    fakes[0].dtype, fakes[0].stale = "bfloat16", True
+    settings = {"num_steps": 9, "save_every": 9, "learning_rate": 2e-5, "warmup_ratio": 0.0}
+    recipe = recipe_of(fakes[:1], train=settings)
+    run = open_run(tmp_path / "run", recipe)
+    with pytest.raises(GuardStop, match="still samples from the weights before step"):
+        loop.train(recipe, run)
+    moved = [row["moved"] for row in events(run, "hand_over")][1:]
+    assert moved and max(moved) < 0.02
+
+
 def probe(engine, trainer, ids=(5, 6)):
     return Probe([1, 2], list(ids), 1.0, torch.tensor(engine), torch.tensor(trainer))
 
@@ -125,6 +136,17 @@ def test_what_counts_as_stale():
     check_movement([old], [same], [0.01], "bfloat16", 4)  # less than bfloat16 shows
     check_movement([old], [probe([-1.0, -2.0000002], [-1.1, -2.0])], [0.1], "float32", 4)
     check_movement([old], [probe([-1.0, -2.0], [-1.1, -2.0], (5, 7))], [0.1], "float32", 4)
+
+
+def test_moves_are_measured_from_the_first_probe_that_was_repeated():
+    first, same = probe([-1.0, -2.0], [-1.0, -2.0]), probe([-1.0, -2.0], [-1.1, -2.0])
+    other = probe([-1.1, -2.0], [-1.1, -2.0])
+    assert references([], [first]) == [first]
+    # by place: the first server repeats itself, the second does not
+    found = references([first, first], [same, other])
+    assert found[0] is first and found[1] is other
+    warmer = Probe(same.prompt_ids, same.ids, 0.9, same.engine, same.trainer)
+    assert references([first], [warmer])[0] is warmer
 
 
 def test_training_needs_the_log_probs_of_what_is_drawn(tmp_path, fakes):
