@@ -239,15 +239,17 @@ def recover_recipe(seed: int) -> Recipe:
 
 def train_recover(seeds: Sequence[int], series: Path, only: str) -> list[str]:
     """Faults, by a pattern of their names, with a roll-back; and the runs that had none."""
+    names = ["recovered healthy", *(name for name in RECOVERIES if re.search(only, name))]
     for seed in seeds:
+        paths = {name: series_path(series / "recover", name, seed) for name in names}
+        left = {name: path for name, path in paths.items() if not path.exists()}
+        if not left:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             start = open_run(Path(folder) / "start", recover_recipe(seed))
             with until(ONSET):
                 loop.train(recipe_to_resume(start), start)
-            for name in ["recovered healthy", *(one for one in RECOVERIES if re.search(only, one))]:
-                path = series_path(series / "recover", name, seed)
-                if path.exists():
-                    continue
+            for name, path in left.items():
                 fault = RECOVERIES.get(name)
                 run = RunFolder(Path(folder) / "run")
                 shutil.copytree(start.path, run.path)
@@ -300,9 +302,12 @@ def recover_lines(seeds: Sequence[int], series: Path) -> list[str]:
 
 
 def ended_by(fault: Fault) -> str:
-    """What ends it: where that is the roll-back alone, the steps after it are those of a run that
-    had no fault, and the score follows by construction.
+    """What ends it. Where the roll-back alone does, or with a change that puts the setting right
+    again, the steps after it are those of a run that had no fault: the score follows by
+    construction.
     """
+    if fault.put_as_setting:
+        return "the change, by construction"
     if not fault.ends:
         return "the change"
     return "the roll-back" if fault.change else "the roll-back, by construction"
