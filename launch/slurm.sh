@@ -16,7 +16,8 @@
 #SBATCH --output=slurm-%j.log
 # USR1 goes to the processes of srun, ten minutes before the limit: each saves and ends with
 # 128 + 10. That status alone is queued again here. A job that Slurm itself takes its nodes from
-# (--requeue) or that was cancelled gets TERM, saves too, and is left to Slurm.
+# (--requeue) or that was cancelled gets TERM, saves too, and is left to Slurm. So is one whose node
+# has died: started again, it knows by the number of its job that the run folder is its own.
 
 set -euo pipefail
 

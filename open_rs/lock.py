@@ -4,7 +4,8 @@ The kernel's lock on FOLDER/.lock keeps others out and goes with its owner, howe
 FOLDER/.owner.json says who it is, to whoever is refused. Where that file was left behind, its owner
 was killed: on this machine the folder is taken over, aloud. What another machine left is refused,
 because not every shared file system carries locks from machine to machine and no clock tells a
-dead process from one that hangs; it is taken over where the user says so (`take_over`).
+dead process from one that hangs; it is taken over where the user says so (`take_over`), or where
+a scheduler has started the same job again, which it does once the process before is gone.
 """
 
 import errno
@@ -36,6 +37,8 @@ class Owner:
     host: str
     started: str
     life: str | None
+    job: str | None = None  # of a scheduler that starts it again elsewhere when its host is gone
+    attempt: int | None = None  # of that job, where the scheduler counts them
 
     @property
     def text(self) -> str:
@@ -45,6 +48,14 @@ class Owner:
     def is_alive(self) -> bool:
         """Whether the process still runs; asked on its own host only."""
         return life_of(self.pid) is not None and life_of(self.pid) == self.life
+
+    def is_restarted_as(self, later: "Owner") -> bool:
+        """Whether a scheduler has given the job of this process to a later one."""
+        if self.job is None or self.job != later.job:
+            return False
+        if self.attempt is None or later.attempt is None:
+            return True
+        return self.attempt < later.attempt
 
 
 @contextmanager
@@ -76,9 +87,11 @@ def refusal_of(folder: Path) -> InputError | None:
     if lock is not None:
         os.close(lock)
     owner = _read_owner(folder)
-    if owner is None or (owner.host == socket.gethostname() and not owner.is_alive):
+    if owner is None:
         return None
-    return _refusal(folder, owner)
+    if owner.host == socket.gethostname():
+        return _refusal(folder, owner) if owner.is_alive else None
+    return None if owner.is_restarted_as(ourselves()) else _refusal(folder, owner)
 
 
 def kernel_lock(folder: Path) -> int | None:
@@ -117,6 +130,8 @@ def _refuse_or_take_over(folder: Path, take_over: bool, *, locked: bool) -> None
         if owner.is_alive:
             raise _refusal(folder, owner)
         say(f"{folder}: taken over from {owner.text}, which was killed")
+    elif owner.is_restarted_as(ourselves()):
+        say(f"{folder}: taken over from {owner.text}: {owner.job} was started again")
     elif take_over:
         say(f"{folder}: taken over from {owner.text}, as --take-over says")
     else:
@@ -209,7 +224,19 @@ def put_in_place(whole: Path, final: Path) -> None:
 
 def ourselves() -> Owner:
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    return Owner(os.getpid(), socket.gethostname(), started, life_of(os.getpid()))
+    return Owner(os.getpid(), socket.gethostname(), started, life_of(os.getpid()), *job_of())
+
+
+def job_of() -> tuple[str | None, int | None]:
+    """(the job that a scheduler has started this process for, which attempt at it): the job keeps
+    its name when it is started again after its machine was lost.
+    """
+    if number := os.environ.get("SLURM_JOB_ID"):
+        return f"Slurm job {number}", int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    if task := os.environ.get("SKYPILOT_TASK_ID"):
+        node = os.environ.get("SKYPILOT_NODE_RANK", "0")
+        return f"SkyPilot task {task}, node {node}", None
+    return None, None
 
 
 def life_of(pid: int) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from open_rs.errors import InputError
-from open_rs.lock import LOCK, OWNER, life_of, lock_folder, write_owner
+from open_rs.lock import LOCK, OWNER, life_of, lock_folder, refusal_of, write_owner
 from open_rs.runs import RunFolder
 
 HOLDS = (
@@ -107,6 +107,49 @@ def test_what_another_host_left_is_refused_with_the_cure(tmp_path, capsys):
     assert f"taken over from process {ours['pid']} on another-host" in capsys.readouterr().err
     with lock_folder(tmp_path):
         pass
+
+
+SLURM, AGAIN = {"SLURM_JOB_ID": "7"}, {"SLURM_RESTART_COUNT": "1"}
+SKY = {"SKYPILOT_TASK_ID": "sky-managed-1"}
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "taken"),
+    [
+        (SLURM, SLURM | AGAIN, True),
+        (SLURM | AGAIN, SLURM | {"SLURM_RESTART_COUNT": "2"}, True),
+        (SLURM, SLURM, False),  # another command of one allocation, on another of its nodes
+        (SLURM, {"SLURM_JOB_ID": "8"} | AGAIN, False),
+        (SKY, SKY, True),
+        (SKY, SKY | {"SKYPILOT_NODE_RANK": "1"}, False),
+        ({}, SLURM | AGAIN, False),
+        (SKY, {}, False),
+    ],
+)
+def test_a_job_that_its_scheduler_has_started_again_takes_its_own_folder_over(
+    tmp_path, monkeypatch, capsys, then, now, taken
+):
+    def be(job):
+        for name in {*SLURM, *AGAIN, *SKY, "SKYPILOT_NODE_RANK"}:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in job.items():
+            monkeypatch.setenv(name, value)
+
+    be(then)
+    write_owner(tmp_path)
+    lost = owner_of(tmp_path) | {"host": "node3", "life": "of a machine that is gone"}
+    (tmp_path / OWNER).write_text(json.dumps(lost))
+    be(now)
+    assert (refusal_of(tmp_path) is None) == taken
+    if taken:
+        with lock_folder(tmp_path):
+            assert owner_of(tmp_path)["host"] == os.uname().nodename
+        assert "on node3, since" in (said := capsys.readouterr().err)
+        assert f"{lost['job']} was started again" in said
+    else:
+        with pytest.raises(InputError, match=r"on node3, since .*--take-over"):
+            lock_folder(tmp_path).__enter__()
+        assert owner_of(tmp_path) == lost
 
 
 def test_nobody_takes_over_from_the_living(holder, tmp_path):

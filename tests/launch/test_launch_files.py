@@ -1,12 +1,15 @@
 """The launch files: they parse, and what they call exists and gets the arguments that it takes."""
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from open_rs.lock import OWNER
 from open_rs.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +33,18 @@ OPEN_RS = """#!/bin/bash
 echo "$RANK/$WORLD_SIZE $LOCAL_RANK $MASTER_ADDR:$MASTER_PORT" "$@" >> called
 exit "$STATUS"
 """
+# Takes the folder of the run as the command does.
+WRITER = f"""#!{sys.executable}
+import sys
+from pathlib import Path
+from open_rs.errors import InputError
+from open_rs.lock import lock_folder
+try:
+    with lock_folder(Path(sys.argv[-1])):
+        pass
+except InputError as error:
+    sys.exit(f"{{error}}")
+"""
 
 
 @pytest.fixture
@@ -43,14 +58,14 @@ def cluster(tmp_path):
     return tmp_path
 
 
-def submit(cluster, *arguments, status=0):
+def submit(cluster, *arguments, status=0, **more):
     environment = {
         "PATH": f"{cluster / 'bin'}:{os.environ['PATH']}",
         "SLURM_JOB_NODELIST": "node[7-8]",
         "SLURM_JOB_ID": "40017",
         "SLURM_CPUS_PER_TASK": "8",
         "STATUS": str(status),
-    }
+    } | more
     done = subprocess.run(
         ["bash", SLURM, *arguments], cwd=cluster, env=environment, capture_output=True, text=True
     )
@@ -85,6 +100,49 @@ def test_a_run_that_is_there_goes_on(cluster):
 def test_only_the_time_limit_queues_it_again(cluster, status, again):
     code, _ = submit(cluster, "recipe.toml", "runs/one", status=status)
     assert (code, requeued(cluster)) == (status, again)
+
+
+def lost_run(folder, job, attempt):
+    """A run of which the machine was lost: its writer could not take its name away."""
+    folder.mkdir(parents=True)
+    (folder / "recipe.json").write_text("{}")
+    owner = {"pid": 1, "host": "node3", "started": "2026", "life": "x"}
+    (folder / OWNER).write_text(json.dumps(owner | {"job": job, "attempt": attempt}))
+
+
+def test_a_job_whose_node_died_goes_on_from_another(cluster):
+    lost_run(cluster / "runs" / "one", "Slurm job 40017", 0)
+    (cluster / "bin" / "open-rs").write_text(WRITER)
+    asked = "recipe.toml", "runs/one"
+    assert submit(cluster, *asked)[0] == 1  # no restart: the other may live
+    assert submit(cluster, *asked, SLURM_RESTART_COUNT="1")[0] == 0
+    assert submit(cluster, *asked)[0] == 0  # it has left its folder in order
+
+
+def test_a_spot_machine_takes_over_from_the_one_that_was_taken(tmp_path):
+    lost_run(tmp_path / "runs" / "one", "SkyPilot task sky-managed-1, node 0", None)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    torchrun = tmp_path / ".venv" / "bin" / "torchrun"
+    torchrun.write_text(WRITER)
+    torchrun.chmod(0o755)
+    script = yaml.safe_load(SKYPILOT.read_text(encoding="utf-8"))["run"]
+    script = script.replace("/runs/", f"{tmp_path}/runs/")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "RUN": "one",
+        "RECIPE": "recipe.toml",
+        "SKYPILOT_NUM_GPUS_PER_NODE": "1",
+        "SKYPILOT_NODE_RANK": "0",
+    }
+    for task, status in (("another", 1), ("sky-managed-1", 0)):
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=tmp_path,
+            env=environment | {"SKYPILOT_TASK_ID": task},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stderr
 
 
 def test_a_run_is_named(cluster):
