@@ -4,10 +4,16 @@ Every detector watches one metric by a one-sided CUSUM (Page 1954) of its standa
 
     z_t = (x_t - m_t) / max(s_t, floor),  S_t = max(0, S_(t-1) + min(z_t, CLIP) - SLACK)
 
-and raises an alarm where S_t passes LIMIT. m and s are the mean and the standard deviation of the
-series itself, forgotten exponentially (`SPAN` steps), so that nothing has to be known about the
-run: a slow drift, as of a reward that is being learnt, is followed; a change of course is not. CLIP
-makes a single odd step harmless: no alarm comes before the third one. A detector's whole state is a
+and raises an alarm where S_t passes LIMIT. m is the mean of the series itself and s its standard
+deviation, forgotten exponentially (`SPAN` steps), so that nothing has to be known about the run.
+s is told by the differences of successive steps (von Neumann 1941),
+
+    s^2 = NOISE E[(x_t - x_(t-1))^2] / 2,
+
+since a mean that lags behind a drift makes deviations from it grow with the drift, which would hide
+it. So a drift well below SLACK / SPAN standard deviations a step, as of a reward that is being
+learnt, is followed; a faster one, and a change of course, is not. CLIP makes a single odd step
+harmless: no alarm comes before the third one. A detector's whole state is a
 function of the metrics rows before it, so it needs no place in a checkpoint: a resumed run reads
 its metrics again. No torch.
 """
@@ -19,6 +25,7 @@ from typing import Literal
 
 SPAN = 30  # steps over which mean and spread are forgotten
 WARM_UP = 10  # steps of which mean and spread are learnt before anything is judged
+NOISE = 1.15  # 30 differences tell a variance less exactly than 30 deviations: some of them too low
 CLIP = 4.0  # standard deviations that one step may count
 SLACK = 1.0  # standard deviations that are tolerated for ever
 LIMIT = 8.0  # of the sum
@@ -42,7 +49,8 @@ class Detector:
     cure: str
     log: bool = False  # of a positive series: its logarithm, so that the floor is a relative one
     increments: bool = False  # of a series that grows by nature: its steps
-    span: int = SPAN  # steps over which the mean is forgotten: few follow a quick course
+    span: int = SPAN  # over which the mean is forgotten: few steps follow a quick course, whose
+    # drift then counts as spread
 
     def value(self, row: Mapping[str, float]) -> float | None:
         """The number that is watched; None where the row does not have it."""
@@ -154,6 +162,7 @@ class Watch:
     total: float = 0.0
     quiet_until: int = 0
     previous: float | None = None  # of the raw series, where increments are watched
+    latest: float | None = None  # value that was watched
 
     def observe(self, step: int, row: Mapping[str, float]) -> Alarm | None:
         """Take in the row of a step."""
@@ -190,12 +199,17 @@ class Watch:
         """
         self.seen += 1
         doubt = 0.5 if self.total > DOUBT else 1.0
-        rate = max(1 / self.seen, 1 / SPAN) * doubt
-        off = value - self.mean
-        if self.seen > WARM_UP:
-            off = max(-CLIP * spread, min(CLIP * spread, off))
+        most = CLIP * spread if self.seen > WARM_UP else math.inf
+        off = max(-most, min(most, value - self.mean))
         self.mean += max(1 / self.seen, 1 / self.detector.span) * doubt * off
-        self.variance = (1 - rate) * (self.variance + rate * off * off)
+        if self.detector.span < SPAN:
+            rate = max(1 / self.seen, 1 / SPAN) * doubt
+            self.variance = (1 - rate) * (self.variance + rate * off * off)
+        elif self.latest is not None:
+            step = max(-most, min(most, value - self.latest))
+            rate = max(1 / (self.seen - 1), 1 / SPAN)
+            self.variance += rate * (NOISE * step * step / 2 - self.variance)
+        self.latest = value
 
 
 @dataclass
