@@ -39,6 +39,7 @@ class Case:
     completion: int = 256
     micro_batch_tokens: int = 4096
     gradient_checkpointing: bool = False
+    optimizer: str = "adamw"
 
 
 TABLES: dict[str, list[Case]] = {
@@ -53,6 +54,10 @@ TABLES: dict[str, list[Case]] = {
         Case(layers=30, vocabulary=size, micro_batch_tokens=4400, gradient_checkpointing=recompute)
         for recompute in (False, True)
         for size in (32_768, 151_936)
+    ],
+    "Optimizer, all 30 layers, 1 x 2": [
+        Case(layers=30, prompts=1, group_size=2, completion=64, optimizer=kind)
+        for kind in ("adamw", "adamw_8bit")
     ],
 }
 
@@ -109,15 +114,15 @@ def rows_of(case: Case, completion: int) -> list[Any]:
 
 def measure(case: Case) -> dict[str, float]:
     """One update of the case, in this process."""
-    import torch
-
-    from open_rs.recipe import LossRecipe
+    from open_rs.recipe import LossRecipe, recipe_from_dict
     from open_rs.train.batches import make_batches
+    from open_rs.train.optimizer import make_optimizer
     from open_rs.train.packed import can_pack
     from open_rs.train.update import update
 
     model = build(case)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+    settings = {"learning_rate": 1e-6, "optimizer": case.optimizer}
+    optimizer = make_optimizer(model, recipe_from_dict({"train": settings}))
 
     def step(completion: int) -> dict[str, float]:
         batches = make_batches(
@@ -186,7 +191,8 @@ def lines_of(title: str, cases: list[Case]) -> list[str]:
     ]
     for case in cases:
         got = in_a_process(case)
-        cells = [f"{getattr(case, name):,}" for name in varied]
+        values = [getattr(case, name) for name in varied]
+        cells = [one if isinstance(one, str) else f"{one:,}" for one in values]
         cells += [f"{got[name]:,.0f}" for name in ("forwarded", "largest")]
         cells += [f"{got[name] / MIB:,.0f}" for name in ("held", "beside", "peak")]
         cells += [f"{got['seconds']:.1f}", f"{1e3 * got['seconds'] / got['forwarded']:.2f}"]

@@ -38,6 +38,7 @@ def update_bytes(recipe: Recipe, shape: ModelShape, *, cuda: bool, cluster: Clus
         with_reference=uses_kl(recipe) and recipe.model.lora is None,
         gradient_checkpointing=False,
         autocast=cuda and recipe.model.dtype == "auto",
+        eight_bit=recipe.train.optimizer == "adamw_8bit",
     )
     parts = split_parts(parts_of(shape, sizes, setting), shape, cluster)
     return phases_in(parts, shape, cluster)["update"] + CUDA_PROCESS

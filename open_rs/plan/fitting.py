@@ -41,6 +41,7 @@ class Room:
             kept=counted.kept_per_token if counted else None,
             decode_copies=counted.decode_copies if counted else None,
             autocast=self.known.cuda and recipe.model.dtype == "auto",
+            eight_bit=recipe.train.optimizer == "adamw_8bit",
         )
 
     @property

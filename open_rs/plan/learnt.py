@@ -17,8 +17,8 @@ from open_rs.plan.shapes import ModelShape
 from open_rs.recipe import Recipe
 from open_rs.rollout.protocol import RolloutGroup
 from open_rs.train.batches import MicroBatch, Row, Span, make_batches
-from open_rs.train.learner import make_optimizer
 from open_rs.train.logprobs import unwrap
+from open_rs.train.optimizer import make_optimizer
 from open_rs.train.packed import can_pack
 from open_rs.train.settings import uses_kl
 from open_rs.train.update import add_reference_logprobs, update

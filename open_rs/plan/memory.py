@@ -16,6 +16,7 @@ LOGIT_BYTES = 256 * 2**20  # of logits that exist at once, as train.logprobs mak
 # width: normed inputs, queries, keys, values, attention output, residuals; gate, up, their product
 # and the activation. Where a probe has counted them, its number is taken.
 HIDDEN_KEPT, MLP_KEPT = 8, 4
+BLOCK = 256  # moments of 8 bits with one scale
 UNIFORM, PICKED = 8, 12  # bytes of a slot's position beside the cache: noise, token id, log-prob
 
 
@@ -35,8 +36,8 @@ class Sizes:
 class Setting:
     """What of the recipe decides memory. `kept`: bytes of activations per token as counted, None:
     from the shape. `decode_copies`: bytes of weights that decoding lays out anew, None: q, k and v.
-    `autocast`: weights in float32, of which every product takes a copy in
-    half precision.
+    `autocast`: weights in float32, of which every product takes a copy in half precision;
+    `eight_bit`: moments of a byte, and a scale for each block of them.
     """
 
     with_reference: bool
@@ -44,6 +45,7 @@ class Setting:
     kept: float | None = None
     decode_copies: int | None = None
     autocast: bool = False
+    eight_bit: bool = False
 
 
 def kept_per_token(shape: ModelShape, *, gradient_checkpointing: bool) -> float:
@@ -59,7 +61,8 @@ def kept_per_token(shape: ModelShape, *, gradient_checkpointing: bool) -> float:
 def parts_of(shape: ModelShape, sizes: Sizes, setting: Setting) -> dict[str, int]:
     """Bytes by part, without what the process takes."""
     weights = shape.parameters * shape.bytes_per_weight + shape.lora * FLOAT
-    moments = 2 * shape.trained_parameters * FLOAT
+    each = 1 + FLOAT / BLOCK if setting.eight_bit else FLOAT
+    moments = round(2 * shape.trained_parameters * each)
     kept = setting.kept
     if kept is None:
         kept = kept_per_token(shape, gradient_checkpointing=setting.gradient_checkpointing)

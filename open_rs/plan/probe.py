@@ -89,6 +89,7 @@ def run_probe(
         gradient_checkpointing=recipe.train.recomputes,
         kept=learnt.kept,
         decode_copies=sampled.copies,
+        eight_bit=recipe.train.optimizer == "adamw_8bit",
     )
     parts = parts_of(shape, sizes, setting)
     rolling = phases_of(parts | {"optimizer": 0}, shape)["rollout"]

@@ -216,6 +216,11 @@ class TrainRecipe(Section):
     warmup_ratio: float = Field(
         0.1, ge=0, lt=1, description="share of the steps in which the rate rises linearly"
     )
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw",
+        description="adamw_8bit: its moments in a quarter of the memory, by torchao, which is "
+        "installed apart",
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW")
     beta2: float = Field(0.999, ge=0, lt=1, description="AdamW")
     weight_decay: float = Field(0.0, ge=0, description="AdamW")
@@ -367,6 +372,15 @@ class Recipe(Section):
             raise ValueError(
                 'train.sharding = "full": adapters (model.lora) are small and not sharded; set it '
                 'to "none"'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def shards_what_it_can(self) -> Self:
+        if self.train.sharding == "full" and self.train.optimizer != "adamw":
+            raise ValueError(
+                'train.optimizer = "adamw_8bit": its moments are not sharded; set train.sharding = '
+                '"none", or leave it out'
             )
         return self
 

@@ -346,11 +346,9 @@ def restore(
     layout = layout or Replicated(policy)
     flat = load_file(folder / "trainer" / "optimizer.safetensors")
     moments: Moments = {}
-    for name, _ in policy.named_parameters():
-        keys = ("step", "exp_avg", "exp_avg_sq")
-        values = {key: flat[f"{name}/{key}"] for key in keys if f"{name}/{key}" in flat}
-        if values:
-            moments[name] = values
+    for flat_name, value in flat.items():
+        name, key = flat_name.split("/", 1)
+        moments.setdefault(name, {})[key] = value
     with layout.held() as whole:
         if is_adapted(policy):
             _copy_into(policy, load_file(folder / "trainer" / "adapter.safetensors"))

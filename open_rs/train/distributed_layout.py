@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from open_rs.train.distributed import ALONE, Ranks
+from open_rs.train.optimizer import flat_state, state_of
 from open_rs.train.update_size import entries
 
 BUCKET_BYTES = 64 * 2**20  # of gradients that are summed in one call
@@ -87,8 +88,8 @@ class Replicated:
         PARAMETER/exp_avg_sq, PARAMETER/step. Every rank goes through it at the same time.
         """
         for name, parameter in self.policy.named_parameters():
-            for key, value in optimizer.state.get(parameter, {}).items():
-                yield f"{name}/{key}", self.whole_tensor(value.detach())
+            for key, value in flat_state(optimizer.state.get(parameter, {})):
+                yield f"{name}/{key}", self.whole_tensor(value)
 
     def spread(self, moments: Moments) -> Moments:
         """Rank 0's weights on all ranks, and its moments, laid out as the weights are.
@@ -105,7 +106,8 @@ class Replicated:
         parameters = dict(self.policy.named_parameters())
         optimizer.state.clear()
         for name, state in moments.items():
-            optimizer.state[parameters[name]] = state
+            parameter = parameters[name]
+            optimizer.state[parameter] = state_of(state, parameter, optimizer)
 
     def laid_out(self, moments: Moments) -> Moments:
         parameters = dict(self.policy.named_parameters())

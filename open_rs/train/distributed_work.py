@@ -27,6 +27,7 @@ from open_rs.train.distributed import Left, Ranks
 from open_rs.train.distributed_layout import Replicated, Shapes, empty_moments
 from open_rs.train.grpo import loss_denominators
 from open_rs.train.learner import load_learner
+from open_rs.train.optimizer import set_rate
 from open_rs.train.rehearse import try_out
 from open_rs.train.update import FITS, add_reference_logprobs
 from open_rs.train.update import update as update_share
@@ -219,8 +220,7 @@ def take_step(
     hold: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """This rank's part of an update. The metrics are those of all ranks."""
-    for group in optimizer.param_groups:
-        group["lr"] = step.rate
+    set_rate(optimizer, step.rate)
     layout.policy.train()
     return update_share(
         layout.policy,

@@ -19,6 +19,7 @@ from open_rs.train.distributed import ALONE, Ranks
 from open_rs.train.distributed_layout import Replicated
 from open_rs.train.exact import make_exact
 from open_rs.train.logprobs import check_lm_head, unwrap
+from open_rs.train.optimizer import make_optimizer
 from open_rs.train.packed import can_pack
 from open_rs.train.settings import uses_kl
 
@@ -82,15 +83,3 @@ def decide(recipe: Recipe, policy: Any, ranks: Ranks) -> Recipe:
 def frozen_copy(policy: nn.Module) -> nn.Module:
     """The start of the run as the KL reference."""
     return deepcopy(policy).eval().requires_grad_(False)
-
-
-def make_optimizer(policy: Any, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW over what is trained; on a CPU in one pass over each tensor, not one per operation."""
-    train = recipe.train
-    return torch.optim.AdamW(
-        [parameter for parameter in policy.parameters() if parameter.requires_grad],
-        lr=train.learning_rate,
-        betas=(train.beta1, train.beta2),
-        weight_decay=train.weight_decay,
-        fused=policy.device.type == "cpu" or None,
-    )

@@ -19,6 +19,7 @@ from open_rs.runs import log_event
 from open_rs.train.batches import MicroBatch, Row, make_batches
 from open_rs.train.distributed_layout import Replicated
 from open_rs.train.logprobs import unwrap
+from open_rs.train.optimizer import moment_bytes
 from open_rs.train.packed import can_pack
 from open_rs.train.settings import uses_kl
 from open_rs.train.update import OUT_OF_STEP, learn_from, release_memory
@@ -131,7 +132,7 @@ def try_out(
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     moments = []
     if not optimizer.state:  # AdamW makes them at its first step
-        moments = [torch.empty_like(parameter) for parameter in [*trained, *trained]]
+        moments = moment_bytes(trained, optimizer)
     policy.train()
     settings = (recipe.loss, recipe.rollout.temperature, True, autocast)
     try:
