@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from open_rs.errors import InputError
-from open_rs.recipe import Recipe, Source
+from open_rs.recipe import Recipe, Source, recipe_from_dict
 from open_rs.text import redact_all
 
 
@@ -105,7 +105,8 @@ def open_run(path: Path, recipe: Recipe) -> RunFolder:
         if read_json(run.recipe) == resolved:
             return run
         refuse_other_recipe(run, recipe)
-        run.plan.unlink(missing_ok=True)
+        if recipe_in(run.recipe) != resolved:
+            run.plan.unlink(missing_ok=True)
     make_folder(path)
     write_json(run.recipe, resolved)
     return run
@@ -115,13 +116,24 @@ def refuse_other_recipe(run: RunFolder, recipe: Recipe) -> None:
     """Refuse a folder in which another recipe was trained."""
     if not run.recipe.exists() or not run.metrics.exists():
         return
-    held, resolved = read_json(run.recipe), recipe.model_dump(mode="json")
+    held, resolved = recipe_in(run.recipe), recipe.model_dump(mode="json")
     if held != resolved:
         differing = ", ".join(sorted(different_keys(held, resolved))[:5])
         raise InputError(
             f"{run.path}: already holds a run of another recipe (different: {differing}); "
             "give another name or --out, or remove the folder"
         )
+
+
+def recipe_in(path: Path) -> Any:
+    """The resolved recipe that a file holds. A key that it lacks came with a later version and has
+    its default; what this version cannot read stays as it is written.
+    """
+    held = read_json(path)
+    try:
+        return recipe_from_dict(held).model_dump(mode="json")
+    except InputError:
+        return held
 
 
 def training_source(recipe: Recipe, run: RunFolder) -> Source:

@@ -156,7 +156,8 @@ def judged(experiment: Experiment, arms: Arms) -> list[dict[str, Any]]:
     found = []
     for claim in experiment.claims:
         values = claim.values(arms)
-        found.append({**mean_difference(values, CONFIDENCE), "claim": claim, "values": values})
+        made = mean_difference(values, CONFIDENCE, grain=0.0 if claim.sure else grain_of(arms))
+        found.append({**made, "claim": claim, "values": values})
     judge_family([row for row in found if not row["claim"].sure], CONFIDENCE)
     for row in found:
         if row["claim"].sure:
@@ -164,6 +165,12 @@ def judged(experiment: Experiment, arms: Arms) -> list[dict[str, Any]]:
         else:
             row["verdict"] = VERDICTS[row["verdict"]] if row["verdict"] else None
     return found
+
+
+def grain_of(arms: Arms) -> float:
+    """By how much one graded sample moves a mean over all of them."""
+    runs = [run for by_seed in arms.values() for run in by_seed.values()]
+    return max((1 / (run["problems"] * run["samples"]) for run in runs), default=0.0)
 
 
 def arm_rows(experiment: Experiment, arms: Arms) -> dict[str, list[dict[str, Any]]]:

@@ -27,7 +27,7 @@ from insight_experiments import EXPERIMENTS
 
 from open_rs.evaluate.scores import expected_best
 from open_rs.report.paper.facts import load_facts
-from open_rs.sweep.summary import mean_difference, mean_over_seeds
+from open_rs.sweep.summary import FEWEST, mean_difference, mean_over_seeds
 
 Row = dict[str, Any]
 
@@ -77,7 +77,7 @@ SENTENCES = {
     SURE: "**{says}**: so by construction; here by {number}.",
 }
 MARK = "<!-- perf/insights.py: seeds -->"
-NO_SEEDS = "**{says}**: not judged, which takes two seeds or more."
+NO_SEEDS = f"**{{says}}**: not judged, which takes {FEWEST} seeds or more."
 
 
 def written(data: Mapping[str, Any], page: Path, figures: Path) -> None:
@@ -175,7 +175,7 @@ def claims_table(rows: Sequence[Row]) -> str:
     for row in rows:
         claim = row["claim"]
         p_values = [p_text(row["p_value"]), p_text(row["p_holm"])]
-        verdict = row["verdict"] if row["n"] > 1 else "–"
+        verdict = row["verdict"] or "–"
         lines.append(table_line([claim.says, estimate(row, claim.places, "+"), *p_values, verdict]))
     return "\n".join(lines)
 
@@ -183,7 +183,7 @@ def claims_table(rows: Sequence[Row]) -> str:
 def sentence(row: Row) -> str:
     """The verdict in words, with what the seeds leave open where they decide nothing."""
     claim: Claim = row["claim"]
-    if row["n"] < 2:
+    if row["verdict"] is None:
         return NO_SEEDS.format(says=claim.says)
     number = estimate(row, claim.places, "+")
     if not claim.sure:

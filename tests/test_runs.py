@@ -399,13 +399,17 @@ def test_open_run_refuses_another_recipe_and_names_the_keys(tmp_path):
     assert (tmp_path / "recipe.json").read_bytes() == before
 
 
-def test_open_run_names_a_key_that_the_held_recipe_lacks(tmp_path):
+def test_a_key_that_the_held_recipe_lacks_has_its_default(tmp_path):
     resolved = Recipe().model_dump(mode="json")
     del resolved["threads"]  # whose default is null
     write_json(tmp_path / "recipe.json", resolved)
-    (tmp_path / "metrics.jsonl").write_text("")
-    with pytest.raises(InputError, match=r"different: threads"):
-        open_run(tmp_path, Recipe())
+    for name in ("metrics.jsonl", "plan.json"):
+        (tmp_path / name).write_text("")
+    run = open_run(tmp_path, Recipe())
+    assert run.plan.exists() and "threads" in read_json(run.recipe)
+    write_json(tmp_path / "recipe.json", resolved)
+    with pytest.raises(InputError, match=r"\(different: threads\)"):
+        open_run(tmp_path, recipe_from_dict({"threads": 1}))
 
 
 def test_open_run_at_a_file(tmp_path):

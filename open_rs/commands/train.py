@@ -65,7 +65,7 @@ def train(
         float | None, typer.Option("--max-hours", help="same as budget.hours=HOURS")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", min=1, help="same as sweep.seeds=N: so many runs")
+        int | None, typer.Option("--seeds", min=1, help="a sweep: so many runs of each arm")
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="of a sweep: runs at a time")
@@ -84,6 +84,8 @@ def train(
 
     settings = [*(overrides or []), *([] if max_hours is None else [f"budget.hours={max_hours}"])]
     settings += [f"sweep.seeds={seeds}"] if seeds else []
+    if resume is not None and (seeds or jobs):
+        raise InputError("--seeds, --jobs: are of a sweep, and --resume goes on with one run")
     ranks = None
     if is_one_of_many():
         ranks = join_ranks(context, recipe_path, settings, resume)
@@ -93,13 +95,18 @@ def train(
         from open_rs.recipe import load_recipe
 
         asked = load_recipe(recipe_path, settings)
-        if asked.sweep.asked:
+        if asked.sweep.asked or seeds:
             if ranks is not None:
                 raise InputError(
                     "sweep: its runs are processes of their own; start it without torchrun, with "
                     "--jobs"
                 )
             return train_sweep(asked, out, jobs, take_over, as_json)
+        if jobs:
+            raise InputError(
+                "--jobs: there is one run to make; give --seeds N, or arms or a grid in the "
+                "recipe's [sweep]"
+            )
     recipe, run = recipe_to_train(context, recipe_path, settings, out, resume)
     with governed(recipe, run, "plan"):
         if recipe.sources:

@@ -151,8 +151,10 @@ def is_done(target: Target, held: HeldOut, folder: Path) -> bool:
     )
 
 
-def score_validation(run: RunFolder, ledger: Ledger) -> None:
-    """A validation score for every checkpoint that has none, as training takes it."""
+def score_validation(run: RunFolder, ledger: Ledger, steps: Sequence[int] | None = None) -> None:
+    """A validation score for every checkpoint that has none, or for those of `steps`, as training
+    takes it.
+    """
     from open_rs.models import load_model, mixed_precision, training_model
     from open_rs.train.checkpoint import checkpoint_steps
 
@@ -163,7 +165,7 @@ def score_validation(run: RunFolder, ledger: Ledger) -> None:
             "open-rs evaluate CHECKPOINT --benchmark NAME"
         )
     problems = load_problems(recipe.data.validation)
-    for step in sorted(checkpoint_steps(run)):
+    for step in sorted(checkpoint_steps(run)) if steps is None else steps:
         settings = validation_settings(recipe, run, step)
         if is_finished(settings["out"]):
             continue

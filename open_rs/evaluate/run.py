@@ -189,6 +189,13 @@ def validation_settings(recipe: Recipe, run: RunFolder, step: int) -> Row:
     }
 
 
+def validation_metrics(summary: Row) -> dict[str, float]:
+    """A validation score as metrics.jsonl has it."""
+    found = summary["scores"]["pass@1"]
+    ends = {f"validation/pass@1_{end}": found[end] for end in ("low", "high")}
+    return {"validation/pass@1": found["value"], **ends}
+
+
 def hourly_price(recipe: Recipe) -> float | None:
     """Dollars for an hour of the device that samples; None where it has no known price, or where
     an endpoint does.

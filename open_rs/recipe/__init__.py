@@ -30,7 +30,13 @@ from open_rs.recipe.filters import (
     ProofFilter,
     SampleFilter,
 )
-from open_rs.recipe.load import load_recipe, override, recipe_from_dict, shipped_recipe
+from open_rs.recipe.load import (
+    load_recipe,
+    override,
+    put_in,
+    recipe_from_dict,
+    shipped_recipe,
+)
 from open_rs.recipe.model import LoraRecipe, ModelRecipe
 from open_rs.recipe.rewards import (
     SCRIPTS,
@@ -125,6 +131,7 @@ __all__ = [
     "VLLMServerEngineSpec",
     "load_recipe",
     "override",
+    "put_in",
     "recipe_from_dict",
     "shipped_recipe",
 ]

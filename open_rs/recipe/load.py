@@ -54,17 +54,22 @@ def override(settings: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
             raise InputError(
                 f"override {text!r}: write it as key=value, such as train.num_steps=50"
             )
-        *parents, last = key.strip().split(".")
-        place: Any = settings
-        for part in parents:
-            place = _enter(place, part, key)
-        if isinstance(place, dict) and last.isdecimal():
-            raise _no_list(key)
-        if isinstance(place, list):
-            place[_index(place, last, key)] = _toml_value(value)
-        else:
-            place[last] = _toml_value(value)
+        put_in(settings, key.strip(), _toml_value(value))
     return settings
+
+
+def put_in(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value in at a dotted key, in place; tables on the way are made."""
+    *parents, last = key.split(".")
+    place: Any = settings
+    for part in parents:
+        place = _enter(place, part, key)
+    if isinstance(place, dict) and last.isdecimal():
+        raise _no_list(key)
+    if isinstance(place, list):
+        place[_index(place, last, key)] = value
+    else:
+        place[last] = value
 
 
 def _enter(place: Any, part: str, key: str) -> Any:

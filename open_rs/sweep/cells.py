@@ -1,25 +1,39 @@
 """The runs of a sweep: every arm with every seed, each a recipe and a folder of its own."""
 
 import itertools
-import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from open_rs.errors import InputError
-from open_rs.recipe import Arm, Recipe, override, recipe_from_dict
+from open_rs.errors import InputError, NonFiniteStop
+from open_rs.interrupt import SIGNALS
+from open_rs.recipe import Recipe, override, put_in, recipe_from_dict
 from open_rs.runs import (
     RunFolder,
     different_keys,
     make_folder,
-    read_json,
+    read_log,
     read_metrics,
+    recipe_in,
     write_json,
 )
+from open_rs.train.decisions import ending, held_decisions
 
 RECIPE = "sweep_recipe.json"  # a folder with recipe.json would be a run
+LONGEST_NAME = 100  # letters of an arm's, which names a folder
+STARTS_AND_ENDS = ("start", "resume", "stop", "failed", "finish")  # events of a training
+FROM_OUTSIDE = ("budget", *(one.name for one in SIGNALS))  # reasons of a stop
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An arm: what it changes, by `texts` as on the command line or by `values` of dotted keys."""
+
+    name: str
+    texts: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,10 +53,12 @@ def cells_of(recipe: Recipe, folder: Path) -> list[Cell]:
     return [cell_of(recipe, folder, arm, seed) for seed in seeds for arm in arms]
 
 
-def cell_of(recipe: Recipe, folder: Path, arm: Arm, seed: int) -> Cell:
+def cell_of(recipe: Recipe, folder: Path, arm: Variant, seed: int) -> Cell:
     settings = recipe.model_dump(mode="json", exclude={"sweep"})
     try:
-        settings = override(settings, arm.settings)
+        settings = override(settings, arm.texts)
+        for key, value in arm.values.items():
+            put_in(settings, key, value)
         settings |= {"seed": seed, "name": f"{arm.name}-seed-{seed}"}
         made = recipe_from_dict(settings, where=f'arm "{arm.name}"')
     except InputError as error:
@@ -52,11 +68,12 @@ def cell_of(recipe: Recipe, folder: Path, arm: Arm, seed: int) -> Cell:
     return Cell(arm.name, seed, made, RunFolder(folder / arm.name / f"seed-{seed}"))
 
 
-def arms_of(recipe: Recipe) -> list[Arm]:
+def arms_of(recipe: Recipe) -> list[Variant]:
     """The arms as named, or one for each point of the grid, or the recipe itself."""
     grid = recipe.sweep.grid
     if not grid:
-        return list(recipe.sweep.arms) or [Arm(name="all")]
+        arms = [Variant(arm.name, texts=arm.settings) for arm in recipe.sweep.arms]
+        return arms or [Variant("all")]
     points = itertools.product(*grid.values())
     arms = [grid_arm(dict(zip(grid, point, strict=True))) for point in points]
     if len({arm.name for arm in arms}) < len(arms):
@@ -64,13 +81,23 @@ def arms_of(recipe: Recipe) -> list[Arm]:
     return arms
 
 
-def grid_arm(point: dict[str, Any]) -> Arm:
+def grid_arm(point: dict[str, Any]) -> Variant:
     """Named by the last part of each key and its value."""
-    pairs = [f"{key.rpartition('.')[2]}={value}" for key, value in point.items()]
-    return Arm(
-        name=re.sub(r"[^A-Za-z0-9_.=-]+", "_", ",".join(pairs)).replace("=", "-"),
-        settings=tuple(f"{key}={json.dumps(value)}" for key, value in point.items()),
-    )
+    pairs = [f"{key.rpartition('.')[2]}={shown(value)}" for key, value in point.items()]
+    name = re.sub(r"[^A-Za-z0-9_.=-]+", "_", ",".join(pairs)).replace("=", "-").strip("_")
+    if len(name) > LONGEST_NAME:
+        raise InputError(
+            f"sweep.grid: the point {name[:40]}... has a name of {len(name)} letters; give its "
+            "settings as sweep.arms, by a short name"
+        )
+    return Variant(name, values=point)
+
+
+def shown(value: Any) -> str:
+    """A value as part of a name: of tables their values, of lists their entries."""
+    if isinstance(value, dict):
+        return "_".join(map(shown, value.values()))
+    return "_".join(map(shown, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def open_sweep(recipe: Recipe, folder: Path) -> list[Cell]:
@@ -81,8 +108,7 @@ def open_sweep(recipe: Recipe, folder: Path) -> list[Cell]:
     if (folder / "recipe.json").exists():
         raise InputError(f"{folder}: holds a single run; give the sweep another name or --out")
     if place.exists():
-        held = read_json(place)
-        differing = sorted(set(different_keys(held, resolved)) - {"sweep.seeds"})
+        differing = sorted(set(different_keys(recipe_in(place), resolved)) - {"sweep.seeds"})
         if differing:
             raise InputError(
                 f"{folder}: already holds a sweep of another recipe (different: "
@@ -110,14 +136,40 @@ def same_run(cell: Cell) -> str:
 
 
 def is_finished(cell: Cell) -> bool:
-    """Trained to the last step, scored there where there is a validation set, and compared where
-    there is a test set as well.
+    """Trained to the last step, or ended for good before it; scored there where there is a
+    validation set, and compared where there is a test set as well.
     """
-    recipe, run = cell.recipe, cell.run
-    last, validation = recipe.train.num_steps, recipe.data.validation
+    recipe, run, end = cell.recipe, cell.run, early_end(cell.recipe, cell.run)
+    last, validation = recipe.train.num_steps if end is None else end, recipe.data.validation
     if recipe.data.test is not None and validation is not None:
         return run.evaluation("comparison.json").exists()
-    rows = read_metrics(run) if run.metrics.exists() else []
-    ended = [row for row in rows if row["step"] == last]
+    if not run.checkpoint(last).exists():  # of an end in steps that came to nothing, none is saved
+        return end is not None
+    ended = [row for row in read_metrics(run) if row["step"] == last]
     scored = validation is None or any("validation/pass@1" in row for row in ended)
-    return bool(ended) and scored and run.checkpoint(last).exists()
+    return bool(ended) and scored
+
+
+def early_end(recipe: Recipe, run: RunFolder) -> int | None:
+    """The step after which a run ended for good before its last one: the sentinel stopped it, or
+    too many steps had no finite gradient. What it came to is a result as any other.
+    """
+    if end := ending(run, recipe, held_decisions(run)):
+        return int(end["to_step"])
+    if last_event(run).get("reason") == NonFiniteStop.reason:
+        return max((int(row["step"]) for row in read_metrics(run)), default=0)
+    return None
+
+
+def is_open(cell: Cell) -> bool:
+    """Begun, not finished, and not because it was stopped from outside: by a signal, or by the
+    budget. Which runs fail, or pause, may depend on what they have learnt.
+    """
+    begun = cell.run.metrics.exists() and not is_finished(cell)
+    return begun and last_event(cell.run).get("reason") not in FROM_OUTSIDE
+
+
+def last_event(run: RunFolder) -> dict[str, Any]:
+    """The last start or end of its training; empty where there is none."""
+    rows = [row for row in read_log(run.events) if row["event"] in STARTS_AND_ENDS]
+    return rows[-1] if rows else {}

@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from open_rs.errors import GuardStop, InputError
+from open_rs.console import say
+from open_rs.errors import GuardStop, InputError, NonFiniteStop
 from open_rs.interrupt import Interrupted
 from open_rs.recipe import Recipe, recipe_from_dict
-from open_rs.runs import RunFolder, open_run
+from open_rs.runs import Ledger, RunFolder, append_jsonl, open_run, read_metrics
+from open_rs.sweep.cells import early_end
 from open_rs.text import redact
 
 LOG = "sweep.log"
@@ -65,18 +67,37 @@ def make_run(
     from open_rs.curate import curate
     from open_rs.evaluate.held_out import evaluate_run
     from open_rs.lock import lock_folder
-    from open_rs.train.loop import train
 
     locked = lock_folder(run.path, take_over=take_over)
     with locked, governed(recipe, run, "curate") as budget:
         if recipe.sources:
             with budget.ledger.phase("curate") as figures:
                 curate(recipe, run.curated, workers=1, figures=figures)
-        train(recipe, run)
+        train_to_its_end(recipe, run, budget.ledger)
         if recipe.data.test is not None:
             if sibling is not None:
                 take_base_score(recipe, run, sibling)
             evaluate_run(run)
+
+
+def train_to_its_end(recipe: Recipe, run: RunFolder, ledger: Ledger) -> None:
+    """Train; one that ends for good before its last step is a result too, scored where it ended."""
+    from open_rs.evaluate.held_out import score_validation
+    from open_rs.evaluate.records import read_summary
+    from open_rs.evaluate.run import validation_metrics
+    from open_rs.train.loop import train
+
+    try:
+        train(recipe, run)
+    except NonFiniteStop as stop:
+        say(str(stop))
+    end = early_end(recipe, run)
+    if end is None or recipe.data.validation is None or not run.checkpoint(end).exists():
+        return
+    if all("validation/pass@1" not in row for row in read_metrics(run) if row["step"] == end):
+        score_validation(run, ledger, [end])
+        scored = read_summary(run.evaluation(f"validation-{end:06d}"))
+        append_jsonl(run.metrics, {"step": end, **validation_metrics(scored)})
 
 
 def take_base_score(recipe: Recipe, run: RunFolder, sibling: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from open_rs.console import say
 from open_rs.errors import InputError, NonFiniteStop
 from open_rs.evaluate.records import is_finished, total_tokens
-from open_rs.evaluate.run import evaluate_model, validation_settings
+from open_rs.evaluate.run import evaluate_model, validation_metrics, validation_settings
 from open_rs.interrupt import poll
 from open_rs.live import LiveView
 from open_rs.recipe import Recipe
@@ -365,11 +365,6 @@ def validate(training: Training, onlookers: Sequence[Onlooker]) -> None:
     with training.ledger.phase("evaluate", step) as figures, training.autocast:
         summary = evaluate_model(training.sampler, training.validation, **settings)
         figures["tokens"] = 0 if held else total_tokens(summary)
-    found = summary["scores"]["pass@1"]
-    row = {
-        "validation/pass@1": found["value"],
-        "validation/pass@1_low": found["low"],
-        "validation/pass@1_high": found["high"],
-    }
-    note(run, {"step": step, **row}, onlookers)
-    act(training, follow(training, {"step": step, **row}, []))
+    row = {"step": step, **validation_metrics(summary)}
+    note(run, row, onlookers)
+    act(training, follow(training, row, []))

@@ -13,7 +13,7 @@ import pytest
 
 from open_rs.evaluate.scores import expected_best
 from open_rs.recipe import Recipe, load_recipe, recipe_from_dict
-from open_rs.sweep.summary import NO_SPREAD
+from open_rs.sweep.summary import FEW_SEEDS
 
 ROOT = Path(__file__).parents[2]
 MODULES = ("insight_runs", "insight_claims", "insight_experiments", "insight_page")
@@ -138,7 +138,8 @@ def test_a_run_is_read_from_its_folder(insights: SimpleNamespace, tmp_path: Path
 
 
 def runs_with(scores: list[float]) -> dict[int, dict[str, Any]]:
-    return {seed: {"score": [0.4, score], "steps": [0, 40]} for seed, score in enumerate(scores)}
+    measured = {"steps": [0, 40], "problems": 50, "samples": 2}
+    return {seed: {"score": [0.4, score], **measured} for seed, score in enumerate(scores)}
 
 
 def test_the_three_verdicts_by_hand(insights: SimpleNamespace) -> None:
@@ -181,12 +182,23 @@ def test_the_three_verdicts_by_hand(insights: SimpleNamespace) -> None:
     assert texts[2].startswith("**level is ahead**: not distinguishable here, +0.200 [-0.048, ")
 
 
-def test_one_seed_is_not_judged(insights: SimpleNamespace) -> None:
-    claims, arms = insights.claims, {"a": runs_with([0.5]), "b": runs_with([0.9])}
+def test_few_seeds_are_not_judged(insights: SimpleNamespace) -> None:
+    claims = insights.claims
+    claim = claims.Claim("b is ahead", "a is", claims.more("b", "a", claims.final))
+    for seeds in (1, 2):
+        arms = {"a": runs_with([0.5] * seeds), "b": runs_with([0.9] * seeds)}
+        (row,) = claims.judged(claims.Experiment("T", "A.", (), (claim,), ()), arms)
+        assert row["verdict"] is None
+        assert "takes 3 seeds" in insights.page.sentence(row)
+
+
+def test_equal_values_count_as_spread_by_one_sample(insights: SimpleNamespace) -> None:
+    claims = insights.claims
+    arms = {"a": runs_with([0.5] * 3), "b": runs_with([0.51] * 3)}
     claim = claims.Claim("b is ahead", "a is", claims.more("b", "a", claims.final))
     (row,) = claims.judged(claims.Experiment("T", "A.", (), (claim,), ()), arms)
-    assert row["verdict"] is None
-    assert "takes two seeds" in insights.page.sentence(row)
+    # one sample of 100 in each: t = 0.01 sqrt(3) / 0.01, p = 1 - sqrt(3 / 5)
+    assert row["p_value"] == pytest.approx(1 - np.sqrt(3 / 5)) and row["verdict"] == claims.UNCLEAR
 
 
 def test_the_winners_curse_of_equal_checkpoints_is_that_of_the_formula(
@@ -246,7 +258,7 @@ def test_the_sweep_of_the_page_is_one() -> None:
     text = page.partition("```toml\n")[2].partition("```")[0]
     recipe = recipe_from_dict({**SMALL, "sweep": tomllib.loads(text)["sweep"]})
     assert recipe.sweep.seeds == 8 and [arm.name for arm in recipe.sweep.arms] == ["grpo", "kl"]
-    assert f"\n{NO_SPREAD}\n" in page
+    assert f"\n{FEW_SEEDS}\n" in page
     for path in re.findall(r"open-rs train (recipes/\S+)", page):
         load_recipe(ROOT / path)
 
