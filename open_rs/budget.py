@@ -113,16 +113,17 @@ class Budget:
     def __init__(self, recipe: Recipe, run: RunFolder) -> None:
         self.started = time.monotonic()
         self.recipe, self.run = recipe.budget, run
-        self.ledger = Ledger(run.ledger, start=secrets.token_hex(4))
+        price = known_price(recipe)
+        self.ledger = Ledger(run.ledger, price, start=secrets.token_hex(4))
         mend_logs(run)
-        charge_killed(run, recipe.budget.usd_per_hour)
+        charge_killed(run, price)
         self.rows_before = read_log(run.ledger)
         self.seconds_before = sum(row["seconds"] for row in self.rows_before)
+        self.usd_before = sum(cost(row, price) for row in self.rows_before)
         self.slack = 0.0
         self.to_save: Callable[[], float] | None = None
         self.step = int(self.rows_before[-1]["step"]) if self.rows_before else 0
         self.kept, self.stage = "", ""
-        self._count_dollars(known_price(recipe))
         self.beat_at = 0.0
 
     @contextmanager
@@ -168,12 +169,13 @@ class Budget:
 
     def on_device(self, name: str, devices: int = 1) -> None:
         """Count dollars by the price of so many devices of this name, where it is known."""
-        self._count_dollars(price_per_hour(self.recipe, name, devices))
-        self.watch()
+        self.at_price(price_per_hour(self.recipe, name, devices))
 
-    def _count_dollars(self, usd_per_hour: float | None) -> None:
+    def at_price(self, usd_per_hour: float | None) -> None:
+        """Count dollars by this price from the begin of the start on."""
         self.ledger.usd_per_hour = usd_per_hour
         self.usd_before = sum(cost(row, usd_per_hour) for row in self.rows_before)
+        self.watch()
 
     def beat(self, now: float) -> None:
         """Note now and then what this start has spent, in one write: a kill leaves it whole."""
@@ -200,7 +202,8 @@ class Budget:
         price = self.ledger.usd_per_hour
         if price is None:
             return None
-        return self.usd_before + (time.monotonic() - self.started) / 3600 * price
+        rented = (time.monotonic() - self.started) / 3600 * price
+        return self.usd_before + rented + self.ledger.paid
 
     @property
     def seconds_left(self) -> float | None:

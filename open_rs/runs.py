@@ -350,14 +350,15 @@ class Ledger:
     a price; what an endpoint has cost (`usd` among the figures) comes on top of the machine's time.
     A phase inside another is its own time, not the other's.
 
-    `start` names the process that pays, in each of its rows; `entered` is what they count so far.
+    `start` names the process that pays, in each of its rows; `entered` is what they count so far,
+    `paid` the dollars of endpoints among it.
     """
 
     def __init__(
         self, path: Path, usd_per_hour: float | None = None, start: str | None = None
     ) -> None:
         self.path, self.usd_per_hour, self.start = path, usd_per_hour, start
-        self.entered = 0.0
+        self.entered = self.paid = 0.0
         self._inside = [0.0]  # seconds of the phases inside each one that is open
 
     @contextmanager
@@ -379,11 +380,13 @@ class Ledger:
     def enter(self, phase: str, step: int, seconds: float, **figures: Any) -> None:
         """A row of so many seconds."""
         rented = None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
-        costs = [one for one in (rented, figures.pop("usd", None)) if one is not None]
+        asked = figures.pop("usd", None)
+        costs = [one for one in (rented, asked) if one is not None]
         row = {"phase": phase, "step": step, **figures, "seconds": seconds}
         row["usd"] = sum(costs) if costs else None
         append_jsonl(self.path, row if self.start is None else row | {"start": self.start})
         self.entered += seconds
+        self.paid += asked or 0.0
 
 
 def log_event(run: RunFolder, event: str, step: int = 0, **details: Any) -> None:

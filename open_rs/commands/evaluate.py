@@ -124,6 +124,7 @@ def show_target(
     as_json: bool,
 ) -> None:
     from open_rs.budget import governed, limited
+    from open_rs.evaluate.run import hourly_price
     from open_rs.evaluate.scoring import evaluate_target, open_benchmarks
     from open_rs.evaluate.target import open_target
 
@@ -140,6 +141,7 @@ def show_target(
             found = evaluate_target(opened, sets, out)
     else:
         with governed(opened.recipe, opened.run, "evaluate") as budget:
+            budget.at_price(hourly_price(opened.recipe))
             found = evaluate_target(opened, sets, out, budget.ledger)
     show(found if len(found) > 1 else found[0], as_json, scores_text(found))
 

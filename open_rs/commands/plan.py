@@ -102,6 +102,7 @@ def recipe_and_notes(
 def plan_stage(recipe: "Recipe", run: "RunFolder", gpus: int = 1) -> dict[str, Any]:
     """The plan of a run that is about to train on so many devices; one that is there is read."""
     from open_rs.budget import governed
+    from open_rs.interrupt import poll
     from open_rs.plan.forecast import make_plan
     from open_rs.plan.gather import Wish
     from open_rs.runs import read_json
@@ -109,6 +110,7 @@ def plan_stage(recipe: "Recipe", run: "RunFolder", gpus: int = 1) -> dict[str, A
     if run.plan.exists():
         return read_json(run.plan)
     with governed(recipe, run, "plan") as budget, budget.ledger.phase("plan"):
+        poll()
         return make_plan(recipe, run, Wish(gpus=gpus, download=True))
 
 

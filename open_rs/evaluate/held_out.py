@@ -10,7 +10,7 @@ from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.evaluate.compare import compare, judge_as_family
 from open_rs.evaluate.records import is_finished, read_summary, total_tokens
-from open_rs.evaluate.run import evaluate_model, validation_settings
+from open_rs.evaluate.run import evaluate_model, hourly_price, validation_settings
 from open_rs.evaluate.scoring import (
     HeldOut,
     folder_of,
@@ -24,7 +24,6 @@ from open_rs.evaluate.target import Target
 from open_rs.grade.policy import policy_version
 from open_rs.interrupt import at_once
 from open_rs.overlap import refuse_overlap
-from open_rs.plan.cost import device_name
 from open_rs.problems import Problem, load_problems
 from open_rs.recipe import NativeEngineSpec, Recipe, load_recipe
 from open_rs.rollout.build import evaluation_params, open_sampler, training_source
@@ -56,15 +55,13 @@ def score_and_compare(
     recipe: Recipe, run: RunFolder, budget: Budget, select: bool, benchmarks: Sequence[str]
 ) -> list[Row]:
     """`evaluate_run` under the settings of `recipe`."""
-    from open_rs.models import pick_device
-
     if not isinstance(recipe.rollout.engine, NativeEngineSpec):
         raise InputError(
             f"{run.path}: base and checkpoint are sampled in this process; serve one of them and "
             "evaluate it by itself, as in open-rs evaluate CHECKPOINT --engine openai"
         )
-    budget.on_device(device_name(pick_device(recipe.model)))
     with at_once():
+        budget.at_price(hourly_price(recipe))
         sets = held_out_sets(run, recipe, benchmarks)
     if select:
         score_validation(run, budget.ledger)

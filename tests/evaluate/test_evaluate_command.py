@@ -389,8 +389,9 @@ def test_a_checkpoint_is_scored_by_the_recipe_of_its_run(command, run: RunFolder
     uses = read_log(run.evaluation("test_uses.jsonl"))
     assert [(use["step"], use["set"]) for use in uses] == [(20, "mine")]
     assert uses[0]["problems"] == summary["fingerprint"]["problems"]
-    spent = read_log(run.ledger)[-1]
+    *_, spent, idle = read_log(run.ledger)
     assert spent["phase"] == "evaluate" and spent["tokens"] == round(4 * summary["mean_tokens"])
+    assert idle["phase"] == "idle" and idle["start"] == spent["start"]
     # Once more: the same use. Another checkpoint on the same problems: told aloud.
     command("evaluate", str(run.checkpoint(20)), "--benchmark", str(file))
     assert len(read_log(run.evaluation("test_uses.jsonl"))) == 1

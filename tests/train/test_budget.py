@@ -115,13 +115,14 @@ def test_all_phases_of_all_starts_count_and_so_does_what_lies_between(run, clock
         clock[0] += 50
         assert one.seconds == 170.0
         assert one.usd == pytest.approx(0.1 + 0.5 + 0.05)  # a row without a price has today's
-        one.ledger.enter("rollout", 1, 30.0)
+        one.ledger.enter("rollout", 1, 30.0, usd=0.25)  # an endpoint's, beside the machine
+        assert one.usd == pytest.approx(0.65 + 0.25) and one.seconds == 170.0
         # what another process enters meanwhile is no time of this one
-        append_jsonl(run.ledger, {"phase": "evaluate", "step": 9, "seconds": 0.0, "usd": None})
+        append_jsonl(run.ledger, {"phase": "evaluate", "step": 9, "seconds": 7.0, "usd": None})
     idle = read_log(run.ledger)[-1]
     assert (idle["phase"], idle["seconds"]) == ("idle", 20.0)
     again = budget_of(run, clock, usd_per_hour=3.6)
-    assert again.seconds == 170.0 and again.usd == pytest.approx(0.65)
+    assert again.seconds == 177.0 and again.usd == pytest.approx(0.65 + 0.25 + 0.007)
 
 
 def test_the_nearer_cap_counts(run, clock):

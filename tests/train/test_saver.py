@@ -1,6 +1,7 @@
 """Saving beside training: one write at a time, errors that surface, what is kept."""
 
 import threading
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
@@ -72,7 +73,9 @@ def test_a_stop_leaves_room_for_the_save_under_way_and_one_more(run, monkeypatch
         return one
 
     monkeypatch.setattr(saver, "write_snapshot", slow)
-    with Saver(run, settings(), byte_tokenizer(), 490_000_000) as writer:
+    saving = Saver(run, settings(), byte_tokenizer(), 490_000_000)
+    with saving as writer, ExitStack() as stack:
+        stack.callback(go_on.set)
         assert writer.stop_seconds() == pytest.approx(1.5 * 10)  # 0.2 s + 490 MB at 50 MB/s
         writer.start(take)
         assert writer.stop_seconds() == pytest.approx(1.5 * 10 + 1.5 * 10 - 2)
