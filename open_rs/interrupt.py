@@ -137,9 +137,12 @@ def at_once() -> Iterator[None]:
     before, _at_once = _at_once, True
     try:
         yield
+    except Exception:
+        poll_signal()  # where a library, or we, took it for an error of its own
+        raise
     finally:
         _at_once, _own.looked = before, None
-    poll_signal()  # where a library took it for an error of its own
+    poll_signal()  # where it was swallowed
 
 
 def result_of(future: "Future[T]") -> T:

@@ -173,11 +173,13 @@ class Child:
     pipe: int
     status: int | None = None
     said: str = ""
+    used: float = 0.0  # CPU seconds of one that was waited for
 
     def ended(self) -> bool:
         if self.status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
+                self.used = usage.ru_utime + usage.ru_stime
                 self.status = os.waitstatus_to_exitcode(status)
                 self.said = os.read(self.pipe, 1 << 16).decode(errors="replace")
                 os.close(self.pipe)
@@ -192,6 +194,11 @@ class Child:
             time.sleep(0.002)
         assert self.status is not None
         return self.status
+
+    def cpu_seconds(self) -> float:
+        """What it has used of the CPU, which other work on the machine does not move."""
+        used = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
 
     @property
     def sentence(self) -> str:

@@ -5,7 +5,7 @@ A trial draws a recipe (`kill_recipes`), a way, how a start is met, and one to t
 disturbed. Each start is the command `open-rs train --resume RUN` in a process of its own:
 
     phase   killed in a phase that the trial drew, which the process tells on a board
-    clock   killed at any instant of its life by the clock; it tells nothing but what it draws
+    clock   killed at any instant of its life by its CPU clock; it tells nothing but what it draws
     cold    the same for a new interpreter, imports included
 """
 
@@ -86,7 +86,8 @@ class Whole:
 
     recipe: Recipe
     run: RunFolder
-    seconds: float  # of its process
+    seconds: float  # of its process, by the clock of the wall
+    used: float  # and by that of the CPU
     entries: list[int]  # how often it entered each phase
     kept: list[int]  # its checkpoints
     expected: dict[str, Any]
@@ -125,7 +126,8 @@ class Lab:
     def __init__(self, work: Path) -> None:
         self.work, self.board = work, Board(work / "board")
         self.wholes: dict[str, Whole] = {}
-        self.cold_seconds: float | None = None  # that a new interpreter takes longer
+        self.cold_used: float | None = None  # CPU seconds that a new interpreter takes more
+        self.cold_seconds = 0.0
 
     def whole(self, name: str) -> Whole:
         if name not in self.wholes:
@@ -137,7 +139,7 @@ class Lab:
             seconds, entries = time.monotonic() - began, map(self.board.entered, range(len(NAMES)))
             kept = checkpoint_steps(run)
             state = final_state(run, kept)
-            self.wholes[name] = Whole(recipe, run, seconds, list(entries), kept, state)
+            self.wholes[name] = Whole(recipe, run, seconds, child.used, list(entries), kept, state)
         return self.wholes[name]
 
     def new_run(self, recipe: Recipe, name: str) -> RunFolder:
@@ -201,24 +203,28 @@ class Lab:
         return child
 
     def met_by_clock(self, whole: Whole, run: RunFolder, made: Trial, draw: random.Random) -> Child:
-        """A start, at an instant between its begin and the end that it would come to."""
-        seconds = whole.seconds
-        if made.meeting == "cold":
-            seconds += self.seconds_of_imports()
+        """A start that has used as much of the CPU as was drawn, of what it would come to."""
+        cold = made.meeting == "cold"
+        wanted = draw.uniform(0, whole.used + (self.imports() if cold else 0.0))
         made.phases.append(made.meeting)
-        begin = start_cold if made.meeting == "cold" else start
-        child = begin(run, self.board, accept=made.accept)
-        time.sleep(draw.uniform(0, seconds))
+        child = (start_cold if cold else start)(run, self.board, accept=made.accept)
+        until = time.monotonic() + GIVE_UP_S
+        while not child.ended() and child.cpu_seconds() < wanted:
+            assert time.monotonic() < until, f"no end in sight, waiting for {wanted:.2f} CPU s"
+            time.sleep(0.0002)
+        time.sleep(draw.uniform(0, 0.02))  # its clock ticks every 0.01 s
         return child
 
-    def seconds_of_imports(self) -> float:
-        if self.cold_seconds is None:
+    def imports(self) -> float:
+        """What a new interpreter uses more of the CPU than a fork."""
+        if self.cold_used is None:
             whole = self.whole("plain")
             began, run = time.monotonic(), self.new_run(whole.recipe, "cold")
             child = start_cold(run, self.board)
             assert child.wait() == 0, f"an undisturbed process failed: {child.said}"
-            self.cold_seconds = max(time.monotonic() - began - whole.seconds, 0.0)
-        return self.cold_seconds
+            self.cold_seconds = time.monotonic() - began - whole.seconds
+            self.cold_used = max(child.used - whole.used, 0.0)
+        return self.cold_used
 
     def finish(self, whole: Whole, run: RunFolder, made: Trial) -> None:
         """Resume to the end, by the cure that a refusal names, and compare everything."""

@@ -66,9 +66,11 @@ def kills(args: argparse.Namespace) -> None:
                 print(f"{len(trials)} trials, {bad} failed, {time.monotonic() - began:.0f} s",
                       flush=True)  # fmt: skip
         for name, whole in lab.wholes.items():
-            print(f"undisturbed: {name} {whole.seconds:.1f} s, {sum(whole.entries)} phases")
-        if lab.cold_seconds is not None:
-            print(f"a new interpreter takes {lab.cold_seconds:.1f} s longer than a fork")
+            print(f"undisturbed: {name} {whole.seconds:.1f} s, {whole.used:.2f} of the CPU, "
+                  f"{sum(whole.entries)} phases")  # fmt: skip
+        if lab.cold_used is not None:
+            print(f"a new interpreter takes {lab.cold_seconds:.1f} s longer than a fork, "
+                  f"{lab.cold_used:.2f} of the CPU")  # fmt: skip
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         print(f"{time.monotonic() - began:.0f} s, {children.ru_utime + children.ru_stime:.0f} of "
               "the CPU")  # fmt: skip

@@ -51,6 +51,19 @@ def test_a_signal_is_noted_and_polled(number):
     assert [signal.getsignal(one) for one in interrupt.SIGNALS] == before
 
 
+@pytest.mark.parametrize("taken_for", [None, ValueError])
+def test_a_signal_raises_where_it_comes_for_what_cannot_poll(taken_for):
+    """Also where a library takes the exception for an error of its own, or swallows it."""
+    with stop_on_signals(), pytest.raises(Interrupted) as stop, interrupt.at_once():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            pytest.fail("nothing was raised")
+        except Interrupted as error:
+            if taken_for:
+                raise taken_for("cannot be loaded") from error
+    assert stop.value.number == signal.SIGTERM
+
+
 def test_a_deadline_is_polled():
     with stop_on_signals():
         interrupt.set_deadline(time.monotonic() + 3600)
