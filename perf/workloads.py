@@ -1,7 +1,8 @@
 """What the measurements of a step are made on, and how the lengths of completions are forced.
 
 W1  the quickstart: the tiny model, 16 prompts x 8, cap 256
-W2  SmolLM2-135M on GSM8K, 4 prompts x 8, cap 256, natural lengths
+W2  SmolLM2-135M on GSM8K, 4 prompts x 8, cap 256, natural lengths; every second answer is rewarded,
+    since this model solves so few that a step would have nothing to learn from
 W3  W2 with forced lengths (median 0.3 of the cap, 10 % at the cap) and every second group dead
 
 W4, the paper's own step, is in `gpu.py`.
