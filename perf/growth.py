@@ -34,7 +34,6 @@ from open_rs.recipe import Recipe, recipe_from_dict
 from open_rs.rollout.slots import Slots
 from open_rs.runs import append_jsonl, open_run
 from open_rs.train import loop
-from open_rs.train.records import write_rollouts
 from open_rs.train.setup import Training, open_training
 
 CAPS = (64, 128, 256, 512, 1024, 2048)
@@ -102,9 +101,7 @@ def take_step(training: Training, cell: Cell) -> dict[str, float]:
     force_ours(Slots, cell.load)
     started, step = time.perf_counter(), training.state.step + 1
     Forced.step = step
-    groups, metrics = loop.roll_out(training, step)
-    write_rollouts(training.run, step, groups, training.sampler)
-    training.journal.finish(step)
+    groups, metrics = loop.draw(training, step)
     metrics |= loop.learn(training, loop.training_batches(training, groups), first_of_batch=True)
     append_jsonl(training.run.metrics, {"step": step, **metrics})
     seconds = time.perf_counter() - started
