@@ -18,12 +18,12 @@ RECIPES = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
 
 @pytest.mark.parametrize("text", RECIPES)
 def test_each_recipe_loads(text: str) -> None:
-    assert len(RECIPES) == 4
+    assert len(RECIPES) == 5
     recipe_from_dict(tomllib.loads(text))
 
 
 def test_the_judge_of_the_page_has_its_engine() -> None:
-    judge = recipe_from_dict(tomllib.loads(RECIPES[3])).filters[1]
+    judge = recipe_from_dict(tomllib.loads(RECIPES[4])).filters[1]
     assert isinstance(judge, JudgeFilter) and isinstance(judge.engine, OpenAIEngineSpec)
     assert judge.engine.max_usd == 20.0
 
