@@ -6,12 +6,16 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_update import build_model, same_bits, weights_of
+from tiny_models import byte_tokenizer
 
 from open_rs.errors import InputError
 from open_rs.plan.memory import Setting, parts_of
 from open_rs.plan.subject import shape_loaded
 from open_rs.recipe import recipe_from_dict
+from open_rs.runs import RunFolder
+from open_rs.train.checkpoint import TrainState, restore, save_checkpoint
 from open_rs.train.distributed_layout import Replicated
 from open_rs.train.optimizer import flat_state, make_optimizer, moment_bytes, set_rate, state_of
 
@@ -80,6 +84,22 @@ def test_saved_and_put_back_it_goes_on_to_the_last_bit():
     step(whole, one, 9)
     step(stopped, again, 9)
     assert same_bits(weights_of(whole), weights_of(stopped))
+
+
+@needs_torchao
+def test_a_checkpoint_goes_on_to_the_last_bit(tmp_path):
+    whole, loaded = big_model(), big_model()
+    one, two = optimizer_of(whole), optimizer_of(loaded)
+    step(whole, one, 0)
+    run = RunFolder(tmp_path)
+    folder = save_checkpoint(run, whole, byte_tokenizer(), one, TrainState(step=1))
+    held = load_file(folder / "trainer" / "optimizer.safetensors")
+    assert any(value.dtype == torch.uint8 for value in held.values())
+    restore(folder, loaded, two)
+    for number in (1, 2):
+        step(whole, one, number)
+        step(loaded, two, number)
+    assert same_bits(weights_of(whole), weights_of(loaded))
 
 
 @needs_torchao
