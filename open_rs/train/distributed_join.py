@@ -1,5 +1,7 @@
 """How the ranks of a job find each other, and what has to be the same on all of them."""
 
+import hashlib
+import json
 import os
 import pickle
 import platform
@@ -7,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +17,19 @@ import torch.distributed as dist
 
 from open_rs.errors import InputError
 from open_rs.lock import ourselves
-from open_rs.models import pick_device
-from open_rs.recipe import Recipe
+from open_rs.models import load_tokenizer, pick_device, unwrap
+from open_rs.recipe import ModelRecipe, Recipe
 from open_rs.runs import PACKAGES, different_keys, package_version
-from open_rs.train.distributed import Ranks, first_line
+from open_rs.train.distributed import Left, Ranks, first_line
 
 JOIN_S = 600.0  # until every rank has come
+GRADE_BY = ("tokenizers", "sympy", "latex2sympy2_extended")  # on every rank, beside PACKAGES
+UNHEEDED = {  # what accelerate launch asks of a program by its environment, and where it is asked
+    "ACCELERATE_USE_DEEPSPEED": 'train.sharding = "full"',
+    "ACCELERATE_USE_FSDP": 'train.sharding = "full"',
+    "ACCELERATE_USE_MEGATRON_LM": 'train.sharding = "full"',
+    "ACCELERATE_MIXED_PRECISION": "model.dtype",
+}
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
 
@@ -60,6 +70,7 @@ def agree(ranks: Ranks, load: Callable[[], Recipe | None], settings: Sequence[st
     if ranks.leads:
         recipe = load()
         try:
+            refuse_unheeded()
             device = check_greetings(ranks, greeting(recipe, settings), recipe)
         except InputError:
             ranks.store.set("welcome", pickle.dumps((None, None)))
@@ -102,11 +113,66 @@ def greeting(recipe: Recipe | None, settings: Sequence[str]) -> dict[str, Any]:
         "recipe": None if recipe is None else recipe.model_dump(mode="json"),
         "settings": list(settings),
         "versions": {"python": platform.python_version()}
-        | {name: package_version(name) for name in PACKAGES},
+        | {name: package_version(name) for name in (*PACKAGES, *GRADE_BY)}
+        | {"open-rs code": code_hash()},
         "host": socket.gethostname(),
         "local_rank": int(os.environ.get("LOCAL_RANK", "0")),
         "devices": torch.cuda.device_count() if torch.cuda.is_available() else 0,
     }
+
+
+def code_hash() -> str:
+    """Of this package's sources: two checkouts may bear one version."""
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def refuse_unheeded() -> None:
+    """Refuse what the launcher was told and nothing here would follow."""
+    for name, key in UNHEEDED.items():
+        value = os.environ.get(name, "")
+        if value.lower() not in ("", "no", "false"):
+            option = name.removeprefix("ACCELERATE_").lower()
+            raise InputError(
+                f"{name} = {value}: open-rs does not train by accelerate's settings; leave "
+                f"--{option} out of accelerate launch and its config, and set {key} in the recipe"
+            )
+
+
+def agree_on_model(ranks: Ranks, policy: Any, recipe: ModelRecipe) -> None:
+    """Refuse, on the leader, a rank that finds another model or tokenizer under the same path.
+    Weights are not compared: those of rank 0 are given to all.
+    """
+    if not ranks.several:
+        return
+    held: list[Any] = [None] * ranks.count
+    dist.all_gather_object(held, model_facts(policy, recipe))
+    for name, one in zip(ranks.names, held, strict=True):
+        if found := sorted(different_keys(held[0], one)):
+            if not ranks.leads:
+                raise Left  # the leader says so, and ends the job
+            raise InputError(
+                f"{name}: model.path {recipe.path} is another model there, it differs from rank 0 "
+                f"in {', '.join(found[:5])}; give every rank the same"
+            )
+
+
+def model_facts(policy: Any, recipe: ModelRecipe) -> dict[str, Any]:
+    """What decides a model's completions beside its weights, and their text."""
+    model, tokenizer = unwrap(policy), load_tokenizer(recipe)
+    own = {"_name_or_path", "transformers_version"}
+    vocabulary = getattr(tokenizer, "backend_tokenizer", None)
+    read = [
+        tokenizer.get_vocab() if vocabulary is None else vocabulary.to_str(),
+        tokenizer.chat_template,
+        {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+    ]
+    return {
+        name: {key: value for key, value in held.to_dict().items() if key not in own}
+        for name, held in (("config", model.config), ("generation", model.generation_config))
+    } | {"tokenizer": hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()}
 
 
 def greeting_of(load: Callable[[], Recipe | None], settings: Sequence[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ summed once a step. `distributed_shards.Sharded`: every rank holds a share of ev
 and never average: denominators are those of the whole step.
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from open_rs.train.optimizer import flat_state, state_of
 from open_rs.train.update_size import entries
 
 BUCKET_BYTES = 64 * 2**20  # of gradients that are summed in one call
+PIECE = 2**24  # entries whose bits are summed in one call, which may copy them as int64
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of an entry
 
 T = TypeVar("T")
 Moments = dict[str, dict[str, Tensor]]  # AdamW's state, by parameter name
@@ -70,6 +73,21 @@ class Replicated:
             dist.all_reduce(flat)
             for one, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                 one.copy_(summed.view_as(one))
+
+    def clip(self, parameters: list[nn.Parameter], most: float) -> float:
+        """Scale the summed gradients down to a norm of `most`; returns the norm before, which
+        is rank 0's: more threads sum in another order, and replicas have to stay equal.
+        """
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.ranks.several:
+            dist.broadcast(norm, 0)
+        nn.utils.clip_grads_with_norm_(parameters, most, norm)
+        return norm.item()
+
+    def fingerprint(self) -> str | None:
+        """Of this rank's weights, to the last bit; None where no other rank has the same."""
+        return bit_sums(self.policy)
 
     def total_tensor(self, values: Tensor) -> Tensor:
         """Sums over the shards; what every rank holds whole is whole already."""
@@ -142,6 +160,16 @@ def empty_moments(shapes: Shapes) -> Moments:
 
 def trained(policy: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in policy.parameters() if parameter.requires_grad]
+
+
+@torch.no_grad()
+def bit_sums(model: nn.Module) -> str:
+    """A hash of the sums, tensor by tensor, of what the bits of the parameters are as integers."""
+    sums = []
+    for parameter in model.parameters():
+        bits = parameter.detach().flatten().view(INTEGERS[parameter.element_size()])
+        sums += [piece.sum(dtype=torch.int64) for piece in bits.split(PIECE)]
+    return hashlib.sha256(repr(torch.stack(sums).tolist()).encode()).hexdigest()
 
 
 def buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:

@@ -79,6 +79,12 @@ class Sharded(Replicated):
     def sum_gradients(self) -> None:
         """They are summed as they are scattered, layer by layer."""
 
+    def clip(self, parameters: list[nn.Parameter], most: float) -> float:
+        return self.whole_tensor(nn.utils.clip_grad_norm_(parameters, most)).item()
+
+    def fingerprint(self) -> str | None:
+        return None
+
     def total_tensor(self, values: Tensor) -> Tensor:
         dist.all_reduce(values)
         return values

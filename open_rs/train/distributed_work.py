@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from open_rs.console import console
+from open_rs.errors import GuardStop
 from open_rs.interrupt import on_poll, patient
 from open_rs.recipe import LossRecipe, NativeEngineSpec, Recipe
 from open_rs.rollout.build import open_sampler
@@ -34,8 +35,6 @@ from open_rs.train.update import update as update_share
 
 Key = tuple[str, int]  # problem id, sample
 T = TypeVar("T")
-
-APART = 1e-5  # relative; the same gradient has norms nearer than this, on whatever devices
 
 
 # --- completions ---
@@ -246,6 +245,7 @@ def update(
 ) -> dict[str, float]:
     """One update by all ranks, each with the micro-batches that it was given. From here to its end
     every rank waits for the others, so that no stop comes in between; and none can `hold` them.
+    `GuardStop` where replicas of the weights are no longer the same.
     """
     ranks = layout.ranks
     if not ranks.several:
@@ -253,13 +253,14 @@ def update(
     with patient():
         ranks.order("update", step)
         metrics = take_step(layout, optimizer, batches, step, autocast)
+        own = layout.fingerprint()
         answers = ranks.wait()
-    norm = metrics["optim/grad_norm"]
-    for rank, (its_norm, _) in answers.items():
-        if math.isfinite(norm + its_norm) and not math.isclose(norm, its_norm, rel_tol=APART):
-            raise RuntimeError(
-                f"{ranks.names[rank]} has a gradient of norm {its_norm}, rank 0 of {norm}: they "
-                "train apart"
+    for rank, (its, _) in answers.items():
+        if its != own:
+            raise GuardStop(
+                f"train: {ranks.names[rank]} has other weights than rank 0 after the update: they "
+                "train apart; go on from the newest checkpoint by the same command with --resume "
+                "RUN, and look at the memory and the kind of its device if it comes again"
             )
     fits = [tokens for _, tokens in answers.values() if tokens]
     if FITS in metrics or fits:
@@ -328,14 +329,14 @@ class Follower:
             autocast=self.learner.autocast,
         )
 
-    def update(self, step: Step) -> tuple[float, float | None]:
-        """One update: the gradient's norm, by which ranks that drift apart are found, and the
-        tokens that memory was found to hold.
+    def update(self, step: Step) -> tuple[str | None, float | None]:
+        """One update: the fingerprint of the weights, by which ranks that train apart are found,
+        and the tokens that memory was found to hold.
         """
         torch.manual_seed(step.seed + self.ranks.rank)
         autocast = self.learner.autocast
         metrics = take_step(self.layout, self.optimizer, self.batches, step, autocast)
-        return metrics["optim/grad_norm"], metrics.get(FITS)
+        return self.layout.fingerprint(), metrics.get(FITS)
 
     def try_out(self, batch: MicroBatch) -> None:
         """The largest micro-batch, which all ranks try together where layers are gathered."""

@@ -16,6 +16,7 @@ from open_rs.models import load_policy, mixed_precision
 from open_rs.plan.cluster import Cluster
 from open_rs.recipe import Recipe
 from open_rs.train.distributed import ALONE, Ranks
+from open_rs.train.distributed_join import agree_on_model
 from open_rs.train.distributed_layout import Replicated
 from open_rs.train.exact import make_exact
 from open_rs.train.logprobs import check_lm_head, unwrap
@@ -43,6 +44,7 @@ def load_learner(recipe: Recipe, ranks: Ranks = ALONE) -> Learner:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
         policy.enable_input_require_grads()
     layout = Replicated(policy, ranks)
+    agree_on_model(ranks, policy, recipe.model)
     layout.spread({})
     reference = frozen_copy(policy) if uses_kl(recipe) and recipe.model.lora is None else None
     if recipe.rollout.exact:

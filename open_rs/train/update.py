@@ -203,7 +203,7 @@ def step_optimizer(
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     layout.sum_gradients()
-    norm = layout.whole_tensor(nn.utils.clip_grad_norm_(trained, max_grad_norm)).item()
+    norm = layout.clip(trained, max_grad_norm)
     finite = torch.tensor([loss, norm]).isfinite().all().item()
     metrics = {"policy/loss": loss, "optim/grad_norm": norm, "optim/skipped": float(not finite)}
     if finite:

@@ -1,10 +1,14 @@
 """Ranks of a job without processes: shares, messages, greetings, and what is refused."""
 
+import hashlib
 import os
 import pickle
 import signal
 import socket
 import time
+from contextlib import nullcontext
+from copy import deepcopy
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -16,15 +20,23 @@ from tiny_models import build_model
 
 from open_rs.errors import GuardStop, InputError
 from open_rs.interrupt import Interrupted, patient, poll, stop_on_signals
+from open_rs.models import load_model, load_tokenizer
 from open_rs.problems import Problem
-from open_rs.recipe import LossRecipe, recipe_from_dict
+from open_rs.recipe import LossRecipe, ModelRecipe, recipe_from_dict
 from open_rs.rollout.protocol import Prompt, SamplingParams
-from open_rs.train import distributed, distributed_join, setup
+from open_rs.runs import different_keys
+from open_rs.train import distributed, distributed_join, distributed_work, setup
 from open_rs.train.batches import Row
 from open_rs.train.distributed import Left, RankFailed, Ranks, blaming
-from open_rs.train.distributed_join import check_greetings, greeting, meet
-from open_rs.train.distributed_layout import Replicated, buckets
-from open_rs.train.distributed_work import SharedSampler, equal_shares, filler, share_batches
+from open_rs.train.distributed_join import (
+    agree_on_model,
+    check_greetings,
+    greeting,
+    meet,
+    model_facts,
+)
+from open_rs.train.distributed_layout import Replicated, bit_sums, buckets
+from open_rs.train.distributed_work import SharedSampler, Step, equal_shares, filler, share_batches
 from open_rs.train.update import update
 
 # --- shares ---
@@ -290,6 +302,48 @@ def test_between_meeting_points_a_stop_waits():
             poll()
 
 
+# --- replicas of the weights ---
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fingerprint_sees_one_bit_of_one_weight(dtype):
+    model = build_model("llama").to(dtype)
+    other = deepcopy(model)
+    assert bit_sums(other) == bit_sums(model)
+    entry = list(other.parameters())[-1].data.flatten()[-1:]
+    entry.copy_(torch.nextafter(entry, entry + 1))
+    assert bit_sums(other) != bit_sums(model)
+
+
+def test_a_fingerprint_by_hand():
+    first, second = torch.tensor([1, -2, 3], dtype=torch.int32), torch.tensor([7, 8])
+    held = torch.nn.Module()
+    held.one = torch.nn.Parameter(first.view(torch.float32))
+    held.two = torch.nn.Parameter(second.view(torch.float64))
+    assert bit_sums(held) == hashlib.sha256(b"[2, 15]").hexdigest()  # 1 - 2 + 3 and 7 + 8
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.0 + 2**-23])
+def test_ranks_that_train_apart_end_the_run(monkeypatch, factor):
+    """Rank 1's weights times 1, and times the next number, after an update by the same gradient."""
+    model = build_model("llama")
+    other = deepcopy(model)
+    with torch.no_grad():
+        next(other.parameters()).mul_(factor)
+    ranks = Noted(2)
+    ranks.hosts = ["here", "there"]
+    ranks.wait = lambda: {1: (Replicated(other).fingerprint(), None)}
+    same_norm = {"optim/grad_norm": 1.0}
+    monkeypatch.setattr(distributed_work, "take_step", lambda *_: dict(same_norm))
+    step = Step(LossRecipe(), 0.1, 1.0, 1.0, True, 0)
+    ask = partial(distributed_work.update, Replicated(model, ranks), None, [], step, nullcontext())
+    if factor == 1:
+        assert ask() == same_norm
+    else:
+        with pytest.raises(GuardStop, match="rank 1 on there has other weights than rank 0 after"):
+            ask()
+
+
 # --- greetings ---
 
 
@@ -313,6 +367,75 @@ def test_ranks_that_differ_are_named_with_the_cure():
     versions = greeting(None, [])["versions"] | {"torch": "1.0"}
     assert "in versions.torch; install the same everywhere" in greeted({"versions": versions})
     assert "in settings; give every rank the same command" in greeted({"settings": ["x"]})
+    for name in ("open-rs code", "sympy", "tokenizers"):
+        versions = greeting(None, [])["versions"] | {name: "another"}
+        assert f"in versions.{name}; install" in greeted({"versions": versions})
+
+
+def facts_of(monkeypatch, template=None):
+    recipe = ModelRecipe(path="tiny", device="cpu")
+    if template is not None:
+        tokenizer = load_tokenizer(recipe)
+        tokenizer.chat_template += template
+        monkeypatch.setattr(distributed_join, "load_tokenizer", lambda _: tokenizer)
+    return model_facts(load_model(recipe), recipe)
+
+
+def test_another_model_under_the_same_path_is_named(monkeypatch):
+    recipe, facts = ModelRecipe(path="./model"), facts_of(monkeypatch)
+    config = facts["config"] | {"rms_norm_eps": 1e-5}
+    theirs = {}
+
+    def gather(held, own):
+        held[:] = [facts, facts | theirs]
+
+    monkeypatch.setattr(distributed_join, "model_facts", lambda *_: facts)
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    leader, other = (Ranks(rank, 2, dist.HashStore()) for rank in range(2))
+    leader.hosts = ["here", "there"]
+    for ranks in (leader, other, Ranks()):
+        agree_on_model(ranks, None, recipe)
+    theirs["config"] = config
+    with pytest.raises(InputError) as told:
+        agree_on_model(leader, None, recipe)
+    assert str(told.value) == (
+        "rank 1 on there: model.path ./model is another model there, it differs from rank 0 in "
+        "config.rms_norm_eps; give every rank the same"
+    )
+    with pytest.raises(Left):  # the leader says it
+        agree_on_model(other, None, recipe)
+
+
+def test_another_tokenizer_is_another_model(monkeypatch):
+    facts = facts_of(monkeypatch)
+    assert facts == facts_of(monkeypatch, "")
+    assert set(different_keys(facts, facts_of(monkeypatch, " "))) == {"tokenizer"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (
+            "ACCELERATE_USE_DEEPSPEED",
+            "true",
+            'leave --use_deepspeed out .* train.sharding = "full"',
+        ),
+        ("ACCELERATE_USE_FSDP", "true", 'leave --use_fsdp out .* train.sharding = "full"'),
+        ("ACCELERATE_MIXED_PRECISION", "bf16", "leave --mixed_precision out .* set model.dtype"),
+        ("ACCELERATE_MIXED_PRECISION", "no", None),
+    ],
+)
+def test_what_accelerate_was_told_in_vain_is_refused(monkeypatch, name, value, said):
+    for one in distributed_join.UNHEEDED:
+        monkeypatch.delenv(one, raising=False)
+    monkeypatch.setenv(name, value)
+    ranks = Ranks(0, 1, dist.HashStore())
+    if said is None:
+        assert distributed_join.agree(ranks, lambda: None, [])
+        return
+    with pytest.raises(InputError, match=said):
+        distributed_join.agree(ranks, lambda: None, [])
+    assert pickle.loads(ranks.store.get("welcome")) == (None, None)  # the others end
 
 
 def test_more_ranks_than_devices_are_refused(monkeypatch):

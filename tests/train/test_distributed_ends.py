@@ -1,6 +1,7 @@
 """How a job of several ranks ends when something is wrong: in one sentence, and resumable."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,52 @@ def test_a_rank_without_the_model_is_named(places):
     assert "rank 1 on " in last and "model.path ./model: no such folder" in last
     assert leader.endswith("status 2") and "Traceback" not in leader
     assert other == "\nstatus 1"
+
+
+@pytest.mark.slow
+def test_a_rank_with_another_model_in_the_same_path_is_named(places):
+    """Of the same shapes: its weights are those that rank 0 gives it, and it samples otherwise."""
+    from open_rs.models import model_path
+
+    for folder in places:
+        shutil.copytree(model_path("tiny"), folder / "model")
+    config = places[1] / "model" / "config.json"
+    config.write_text(config.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-02'))
+    leader, other = train(places, "model.path=./model")
+    last = leader.splitlines()[-2]
+    assert "rank 1 on " in last and "differs from rank 0 in config.rms_norm_eps" in last
+    assert leader.endswith("status 2") and "Traceback" not in leader
+    assert other == "\nstatus 0"
+
+
+# What a flipped bit does: rank 1's first weight is another one before its second update.
+APART = """
+import torch
+from open_rs.cli import main
+from open_rs.train.distributed_work import Follower
+real = Follower.update
+def update(self, step):
+    if step.seed == 5:  # the recipe's 3, and the step
+        next(self.layout.policy.parameters()).data[0, 0] += 2.0**-20
+    return real(self, step)
+Follower.update = update
+main()
+"""
+
+
+@pytest.mark.slow
+def test_ranks_that_train_apart_are_found_at_that_step(places):
+    for folder in places:
+        (folder / "apart.py").write_text(APART)
+    ranks = launch(
+        2, ["apart.py", "train", "recipe.toml", "--out", "run", "train.save_every=1"], places
+    )
+    leader = ranks[0].communicate(timeout=180)[0].strip()
+    last = leader.splitlines()[-1]
+    assert "rank 1 on " in last and "has other weights than rank 0 after the update" in last
+    assert ranks[0].returncode == 3 and "Traceback" not in leader
+    ranks[1].communicate(timeout=60)
+    assert checkpoint_steps(RunFolder(places[0] / "run")) == [1]
 
 
 # --- ranks that end in the middle ---
