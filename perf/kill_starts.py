@@ -48,7 +48,7 @@ PHASES: list[tuple[str, str, str]] = [
 ]
 NAMES = [name for name, _, _ in PHASES]
 HOLD_S = 0.01
-GIVE_UP_S = 300.0
+GIVE_UP_S = 1800.0  # a loaded machine may halt a process for minutes
 NOTES_AT, NOTES_BYTES = 8 * (len(NAMES) + 3), 1 << 20
 
 Drawn = tuple[int, int, str, int]  # roll-backs before it, step, problem, sample

@@ -139,6 +139,7 @@ class Lab:
             seconds, entries = time.monotonic() - began, map(self.board.entered, range(len(NAMES)))
             kept = checkpoint_steps(run)
             state = final_state(run, kept)
+            assert state["roll-backs"] or name != ROLL_BACK, "nothing was rolled back"
             self.wholes[name] = Whole(recipe, run, seconds, child.used, list(entries), kept, state)
         return self.wholes[name]
 
