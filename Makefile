@@ -59,6 +59,7 @@ perf: .venv/installed-dev  ## the figures of perf/README.md
 	$(BIN)/python perf/rollout.py W1 --data $(DATA)
 	$(BIN)/python perf/update.py W1
 	$(BIN)/python perf/memory.py
+	$(BIN)/python perf/growth.py
 	$(BIN)/python perf/grading.py
 	$(BIN)/python perf/false_gains.py
 	$(BIN)/python perf/power.py
