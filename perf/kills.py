@@ -126,6 +126,7 @@ class Lab:
     def __init__(self, work: Path) -> None:
         self.work, self.board = work, Board(work / "board")
         self.wholes: dict[str, Whole] = {}
+        self.child: Child | None = None  # the last start
         self.cold_used: float | None = None  # CPU seconds that a new interpreter takes more
         self.cold_seconds = 0.0
 
@@ -158,8 +159,10 @@ class Lab:
                 if self.disturb(whole, run, made, draw):
                     break
             self.finish(whole, run, made)
-        except (AssertionError, TimeoutError) as error:
+        except AssertionError as error:
             made.failure = str(error)
+        if self.child is not None:
+            self.child.destroy()
         return made
 
     def disturb(self, whole: Whole, run: RunFolder, made: Trial, draw: random.Random) -> bool:
@@ -192,7 +195,7 @@ class Lab:
         phase = draw.choice([n for n in range(len(NAMES)) if whole.entries[n]])
         wanted, delay = draw.randint(1, whole.entries[phase]), draw.expovariate(1 / 0.02)
         held = draw.random() < 0.5
-        child = start(run, self.board, accept=made.accept, phases=True)
+        child = self.child = start(run, self.board, accept=made.accept, phases=True)
         if held:
             self.board.hold(phase, wanted)
         until = time.monotonic() + GIVE_UP_S
@@ -208,7 +211,8 @@ class Lab:
         cold = made.meeting == "cold"
         wanted = draw.uniform(0, whole.used + (self.imports() if cold else 0.0))
         made.phases.append(made.meeting)
-        child = (start_cold if cold else start)(run, self.board, accept=made.accept)
+        begin = start_cold if cold else start
+        child = self.child = begin(run, self.board, accept=made.accept)
         until = time.monotonic() + GIVE_UP_S
         while not child.ended() and child.cpu_seconds() < wanted:
             assert time.monotonic() < until, f"no end in sight, waiting for {wanted:.2f} CPU s"
@@ -232,7 +236,7 @@ class Lab:
         for _ in range(4):
             held = held_rollouts(run, whole.recipe.train.num_steps)
             made.starts += 1
-            child = start(run, self.board, accept=made.accept)
+            child = self.child = start(run, self.board, accept=made.accept)
             status = child.wait()
             self.refuse_drawn_twice(made, held)
             if status == 0:

@@ -16,6 +16,7 @@ import os
 import random
 import re
 import resource
+import signal
 import tempfile
 import time
 from collections import Counter
@@ -40,7 +41,10 @@ from open_rs.train import checkpoint, loop, setup
 
 
 def warm_up(work: Path) -> None:
-    """Import all that a run imports late, for every process that is forked from this one."""
+    """Import all that a run imports late, for every process that is forked from this one; a shell
+    has those in the background ignore SIGINT, which they must not.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     recipe = recipe_named("LoRA with dropout")
     loop.train(recipe, open_run(work / "warm", recipe))
