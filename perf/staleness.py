@@ -1,6 +1,6 @@
 """What a batch that is drawn ahead costs in learning, and what of it runs beside the update.
 
-    OMP_NUM_THREADS=1 python perf/staleness.py run --seeds 3 --out runs/staleness
+    OMP_NUM_THREADS=1 python perf/staleness.py run --seeds 4 --out runs/staleness
     python perf/staleness.py table --out runs/staleness
     python perf/staleness.py overlap RUN
 
@@ -14,7 +14,8 @@ a run whose batches servers have drawn (`rollout.engine.type = "vllm_server"`).
 import argparse
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,31 +79,35 @@ def of_step(rows: Sequence[dict[str, Any]], key: str, first: int) -> float:
     return statistics.mean(found)
 
 
-def paired(out: Path) -> str:
-    """The difference of the last held-out scores between runs of one seed."""
-    last = {run.path.name.removeprefix("staleness-"): read_metrics(run)[-1]["validation/pass@1"]
-            for staleness in (0, 1) for run in of_runs(out, staleness)}  # fmt: skip
-    seeds = sorted(name[2:] for name in last if f"0-{name[2:]}" in last and f"1-{name[2:]}" in last)
-    found = [last[f"1-{seed}"] - last[f"0-{seed}"] for seed in sorted(set(seeds))]
+def less(runs: dict[str, list[dict[str, Any]]], value: Callable[[Any], float]) -> str:
+    """A figure with staleness 1 less that with 0: of runs of one seed, with its 95 % interval."""
+    seeds = {name[2:] for name in runs if f"0-{name[2:]}" in runs and f"1-{name[2:]}" in runs}
+    found = [value(runs[f"1-{seed}"]) - value(runs[f"0-{seed}"]) for seed in sorted(seeds)]
     if len(found) < 2:
-        return f"{len(found)} pairs are too few"
+        return "too few"
     mean = statistics.mean(found)
     half = student.ppf(0.975, len(found) - 1) * statistics.stdev(found) / math.sqrt(len(found))
-    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}] of {len(found)} pairs (95 %)"
+    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
 
 
 def table(out: Path) -> None:
     windows = range(1, STEPS + 1, WINDOW)
+    figures: list[Callable[[Any], float]] = [
+        *[partial(of_step, key="reward/mean", first=first) for first in windows],
+        lambda rows: float(rows[0]["validation/pass@1"]),
+        lambda rows: float(rows[-1]["validation/pass@1"]),
+    ]
     named = " | ".join(f"steps {first} to {first + WINDOW - 1}" for first in windows)
-    print(f"| staleness | runs | {named} | held out before | after |")
-    print("|---|---|" + "---|" * (len(windows) + 2))
+    print(f"| staleness | {named} | held out before | after |")
+    print("|---|" + "---|" * len(figures))
+    every: dict[str, list[dict[str, Any]]] = {}
     for staleness in (0, 1):
         runs = [read_metrics(run) for run in of_runs(out, staleness)]
-        rewards = [spread([of_step(rows, "reward/mean", first) for rows in runs])
-                   for first in windows]  # fmt: skip
-        scores = [spread([rows[place]["validation/pass@1"] for rows in runs]) for place in (0, -1)]
-        print(f"| {staleness} | {len(runs)} | {' | '.join([*rewards, *scores])} |")
-    print(f"\nHeld out after, staleness 1 less 0: {paired(out)}")
+        cells = [spread([one(rows) for rows in runs]) for one in figures]
+        print(f"| {staleness} | {' | '.join(cells)} |")
+        names = [run.path.name.removeprefix("staleness-") for run in of_runs(out, staleness)]
+        every |= dict(zip(names, runs, strict=True))
+    print(f"| 1 less 0 | {' | '.join(less(every, one) for one in figures)} |")
     print(f"\n| staleness | engine KL, {named} | largest | weight | at the cap | alarms |")
     print("|---|" + "---|" * (len(windows) + 4))
     for staleness in (0, 1):
