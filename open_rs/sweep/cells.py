@@ -22,6 +22,7 @@ from open_rs.runs import (
 from open_rs.train.decisions import ending, held_decisions
 
 RECIPE = "sweep_recipe.json"  # a folder with recipe.json would be a run
+FREE_KEYS = {"sweep.seeds", "budget.hours", "budget.usd"}  # may change from start to start
 LONGEST_NAME = 100  # letters of an arm's, which names a folder
 STARTS_AND_ENDS = ("start", "resume", "stop", "failed", "finish")  # events of a training
 FROM_OUTSIDE = ("budget", *(one.name for one in SIGNALS))  # reasons of a stop
@@ -55,6 +56,7 @@ def cells_of(recipe: Recipe, folder: Path) -> list[Cell]:
 
 def cell_of(recipe: Recipe, folder: Path, arm: Variant, seed: int) -> Cell:
     settings = recipe.model_dump(mode="json", exclude={"sweep"})
+    settings["budget"] |= {"hours": None, "usd": None}  # of all runs together (`purse`)
     try:
         settings = override(settings, arm.texts)
         for key, value in arm.values.items():
@@ -101,14 +103,16 @@ def shown(value: Any) -> str:
 
 
 def open_sweep(recipe: Recipe, folder: Path) -> list[Cell]:
-    """The cells of the sweep in `folder`; one of another recipe is refused. Seeds may be added."""
+    """The cells of the sweep in `folder`; one of another recipe is refused. Seeds may be added, and
+    the budget may be another one.
+    """
     cells = cells_of(recipe, folder)  # a mistake in an arm is found before anything is written
     resolved = recipe.model_dump(mode="json")
     place = folder / RECIPE
     if (folder / "recipe.json").exists():
         raise InputError(f"{folder}: holds a single run; give the sweep another name or --out")
     if place.exists():
-        differing = sorted(set(different_keys(recipe_in(place), resolved)) - {"sweep.seeds"})
+        differing = sorted(set(different_keys(recipe_in(place), resolved)) - FREE_KEYS)
         if differing:
             raise InputError(
                 f"{folder}: already holds a sweep of another recipe (different: "

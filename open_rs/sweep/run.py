@@ -21,8 +21,10 @@ from open_rs.interrupt import result_of, stop_on_signals
 from open_rs.lock import lock_folder
 from open_rs.machine import cpus
 from open_rs.recipe import Recipe
+from open_rs.recipe.schema import BudgetRecipe
 from open_rs.runs import write_json
 from open_rs.sweep.cells import Cell, is_finished, open_sweep, shared
+from open_rs.sweep.purse import Purse, mean_cost, outlook
 from open_rs.sweep.summary import summarise
 
 SUMMARY = "sweep.json"
@@ -47,7 +49,10 @@ def run_sweeps(
     all have about as many seeds. A run that several of them ask for is made once.
     """
     sweeps = shared(open_sweep(recipe, folder) for folder, recipe in recipes.items())
-    by_run = {cell.run.path: cell for cells in sweeps for cell in cells}
+    owner: dict[Path, Path] = {}  # the sweep that pays for a run, by both folders
+    for folder, own in zip(recipes, sweeps, strict=True):
+        owner |= {cell.run.path: folder for cell in own if cell.run.path not in owner}
+    by_run = {cell.run.path: cell for own in sweeps for cell in own}
     cells = sorted(by_run.values(), key=lambda cell: cell.seed)
     devices = visible_devices()
     workers = jobs or max(len(devices), 1)
@@ -56,8 +61,11 @@ def run_sweeps(
             locks.enter_context(lock_folder(folder, take_over=take_over))
         todo = [cell for cell in cells if not is_finished(cell)]
         say(f"sweep: {len(cells)} runs, {len(cells) - len(todo)} finished, {workers} at a time")
+        paid = {one: [cell for cell in cells if owner[cell.run.path] == one] for one in recipes}
+        purses = {one: Purse(recipes[one], paid[one], workers) for one in recipes}
+        by_cell = {path: purses[one] for path, one in owner.items()}
         where = places(workers, devices)
-        reasons = run_cells(todo, cells, where, take_over=take_over) if todo else {}
+        reasons = run_cells(todo, cells, where, by_cell, take_over=take_over) if todo else {}
         summaries = {}
         for (folder, recipe), own in zip(recipes.items(), sweeps, strict=True):
             summaries[folder] = summarise(recipe, own)
@@ -94,6 +102,7 @@ def run_cells(
     todo: Sequence[Cell],
     cells: Sequence[Cell],
     environments: Sequence[dict[str, str]],
+    purses: Mapping[Path, Purse],
     *,
     take_over: bool = False,
 ) -> dict[str, str]:
@@ -108,25 +117,63 @@ def run_cells(
             while not stop.is_set():
                 with lock:
                     cell = next(queue, None)
-                    done = [one for one in cells if is_finished(one)]
-                if cell is None:
-                    return
+                    if cell is None:
+                        return
+                    purse = purses[cell.run.path]
+                    budget = purse.take(cell)
                 name = f"{cell.arm} seed {cell.seed}"
-                answer = worker.make(cell, done[0] if done else None, take_over)
+                if budget is None:
+                    reasons[name] = purse.sentence()
+                    continue
+                answer = worker.make(cell, cells, budget, take_over=take_over)
+                with lock:
+                    purse.give_back(cell)
                 say(f"sweep: {name}: {answer['status']} {answer['reason']}".rstrip())
                 if answer["status"] != "done":
                     reasons[name] = answer["reason"]
 
     stop = threading.Event()
     with stop_on_signals(), ThreadPoolExecutor(len(environments)) as pool:
-        started = [pool.submit(work, one, stop) for one in environments]
         try:
-            for one in started:
+            told = pool.submit(
+                foretell, todo, cells, environments[0], purses, stop, take_over=take_over
+            )
+            result_of(told)
+            for one in [pool.submit(work, one, stop) for one in environments]:
                 result_of(one)
         except BaseException:
             stop.set()
             raise
     return reasons
+
+
+def foretell(
+    todo: Sequence[Cell],
+    cells: Sequence[Cell],
+    environment: dict[str, str],
+    purses: Mapping[Path, Purse],
+    stop: threading.Event,
+    *,
+    take_over: bool,
+) -> None:
+    """Say before the start what is to come: by the runs that are finished, else by the plan of the
+    first one.
+    """
+    one, purse = mean_cost(cells), purses[todo[0].run.path]
+    budget = purse.take(todo[0]) if one is None else None
+    if budget is not None:
+        with Worker(environment, stop) as worker:
+            answer = worker.make(todo[0], cells, budget, take_over=take_over, only_plan=True)
+        if answer["status"] == "done":
+            one = {name: answer[name] for name in ("hours", "usd")}
+        else:
+            say(f"sweep: no forecast: {answer['reason']}")
+        purse.give_back(todo[0])
+    if one is not None:
+        say(outlook(one, len(todo)))
+    for told in dict.fromkeys(purse.sentence() for purse in purses.values()):
+        if told:
+            say(f"sweep: {told}")
 
 
 class Worker:
@@ -144,12 +191,24 @@ class Worker:
             self.process.stdin.close()
             self.process.wait()
 
-    def make(self, cell: Cell, sibling: Cell | None, take_over: bool) -> dict[str, str]:
+    def make(
+        self,
+        cell: Cell,
+        cells: Sequence[Cell],
+        budget: BudgetRecipe,
+        *,
+        take_over: bool = False,
+        only_plan: bool = False,
+    ) -> dict[str, Any]:
+        """The run of a cell, one of `cells`, or only its forecast."""
+        others = [one.run.path.resolve() for one in cells if one.run.path != cell.run.path]
         asked = {
             "run": str(cell.run.path.resolve()),
             "recipe": cell.recipe.model_dump(mode="json"),
-            "sibling": None if sibling is None else str(sibling.run.path.resolve()),
+            "siblings": [str(path) for path in others],
+            "budget": budget.model_dump(mode="json"),
             "take_over": take_over,
+            "only_plan": only_plan,
         }
         process = self.process or self._start()
         assert process.stdin is not None and process.stdout is not None
@@ -157,7 +216,7 @@ class Worker:
         with ended_with(process, self.stop):
             line = process.stdout.readline()
         if line:
-            answer: dict[str, str] = json.loads(line)
+            answer: dict[str, Any] = json.loads(line)
             return answer
         self.process = None
         return {"status": "failed", "reason": f"its process ended with status {process.wait()}"}

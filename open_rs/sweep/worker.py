@@ -1,27 +1,30 @@
 """A process that makes one run after another: python -m open_rs.sweep.worker.
 
-Reads a line of JSON for each: {"run": folder, "recipe": {...}, "sibling": folder or null,
-"take_over": true or false}; answers {"status": "done"}, or "failed" or "stopped" with the reason.
-What the stages print goes to the run's sweep.log. A signal saves and ends the process, as in
-training.
+Reads a line of JSON for each: {"run": folder, "recipe": {...}, "siblings": [folder, ...],
+"budget": {...}, "take_over": true or false, "only_plan": true or false}; answers {"status": "done"}
+(with "hours" and "usd" of a plan), or "failed" or "stopped" with the reason. What the stages print
+goes to the run's sweep.log. A signal saves and ends the process, as in training.
 """
 
 import json
 import os
-import shutil
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from open_rs.budget import governed
 from open_rs.console import say
 from open_rs.errors import GuardStop, InputError, NonFiniteStop
 from open_rs.interrupt import Interrupted
+from open_rs.lock import lock_folder
 from open_rs.recipe import Recipe, recipe_from_dict
+from open_rs.recipe.schema import BudgetRecipe
 from open_rs.runs import Ledger, RunFolder, append_jsonl, open_run, read_metrics
 from open_rs.sweep.cells import early_end
+from open_rs.sweep.sharing import curate_once, take_base_score
 from open_rs.text import redact
 
 LOG = "sweep.log"
@@ -35,15 +38,20 @@ def main() -> None:
         print(json.dumps(answer(json.loads(line))), file=answers)
 
 
-def answer(asked: dict[str, Any]) -> dict[str, str]:
+def answer(asked: dict[str, Any]) -> dict[str, Any]:
     """Make one run; whatever goes wrong in it is told, and the next run can come."""
-    path = Path(asked["run"])
+    path, found = Path(asked["run"]), dict[str, float]()
     try:
         recipe = recipe_from_dict(asked["recipe"])
         run = open_run(path, recipe)
         with log_to(path / LOG):
-            sibling = None if asked["sibling"] is None else Path(asked["sibling"])
-            make_run(recipe, run, sibling, take_over=asked["take_over"])
+            siblings = [RunFolder(Path(one)) for one in asked["siblings"]]
+            budget = BudgetRecipe.model_validate(asked["budget"])
+            with lock_folder(path, take_over=asked["take_over"]):
+                if asked["only_plan"]:
+                    found = plan_run(recipe, run, siblings, budget)
+                else:
+                    make_run(recipe, run, siblings, budget)
     except Interrupted as stopped:
         raise SystemExit(128 + stopped.number) from None
     except InputError as error:
@@ -54,30 +62,46 @@ def answer(asked: dict[str, Any]) -> dict[str, str]:
         with log_to(path / LOG):
             sys.stderr.write(redact(traceback.format_exc()))
         return {"status": "failed", "reason": redact(f"{type(error).__name__}: {error}")}
-    return {"status": "done", "reason": ""}
+    return {"status": "done", "reason": "", **found}
 
 
 def make_run(
-    recipe: Recipe, run: RunFolder, sibling: Path | None, *, take_over: bool = False
+    recipe: Recipe, run: RunFolder, siblings: Sequence[RunFolder], budget: BudgetRecipe
 ) -> None:
-    """curate -> train -> evaluate, going on where it stands; no plan, since a cell's cost is known
-    from the first one's ledger.
+    """curate -> train -> evaluate, going on where it stands, within the run's part of the budget of
+    the sweep. What siblings have made is not made again.
     """
-    from open_rs.budget import governed
-    from open_rs.curate import curate
     from open_rs.evaluate.held_out import evaluate_run
-    from open_rs.lock import lock_folder
 
-    locked = lock_folder(run.path, take_over=take_over)
-    with locked, governed(recipe, run, "curate") as budget:
+    with governed(recipe.model_copy(update={"budget": budget}), run, "curate") as start:
         if recipe.sources:
-            with budget.ledger.phase("curate") as figures:
-                curate(recipe, run.curated, workers=1, figures=figures)
-        train_to_its_end(recipe, run, budget.ledger)
+            with start.ledger.phase("curate") as figures:
+                curate_once(recipe, run, siblings, figures)
+        train_to_its_end(recipe, run, start.ledger)
         if recipe.data.test is not None:
-            if sibling is not None:
-                take_base_score(recipe, run, sibling)
+            take_base_score(recipe, run, siblings)
             evaluate_run(run)
+
+
+def plan_run(
+    recipe: Recipe, run: RunFolder, siblings: Sequence[RunFolder], budget: BudgetRecipe
+) -> dict[str, float]:
+    """The forecast of a run: hours, and dollars where a price is known. Its problems are curated
+    for that.
+    """
+    from open_rs.plan.forecast import make_plan
+    from open_rs.plan.gather import Wish
+
+    with governed(recipe.model_copy(update={"budget": budget}), run, "plan") as start:
+        if recipe.sources:
+            with start.ledger.phase("curate") as figures:
+                curate_once(recipe, run, siblings, figures)
+        with start.ledger.phase("plan"):
+            made = make_plan(recipe, run, Wish(download=True))
+    if "seconds" not in made:
+        raise InputError("the pace of what samples is not known here; see open-rs plan")
+    hours = made["seconds"]["total"] / 3600
+    return {"hours": hours, "usd": hours * (made["usd_per_hour"] or 0.0)}
 
 
 def train_to_its_end(recipe: Recipe, run: RunFolder, ledger: Ledger) -> None:
@@ -98,25 +122,6 @@ def train_to_its_end(recipe: Recipe, run: RunFolder, ledger: Ledger) -> None:
         score_validation(run, ledger, [end])
         scored = read_summary(run.evaluation(f"validation-{end:06d}"))
         append_jsonl(run.metrics, {"step": end, **validation_metrics(scored)})
-
-
-def take_base_score(recipe: Recipe, run: RunFolder, sibling: Path) -> None:
-    """The score of the model before training, where a finished run of the sweep has this very
-    one: same weights, problems, sampling and seed.
-    """
-    from open_rs.evaluate.held_out import held_out_sets, is_done
-    from open_rs.evaluate.scoring import folder_of
-    from open_rs.evaluate.target import Target
-
-    for held in held_out_sets(run, recipe, ()):
-        target = Target(recipe.model.path, recipe, run, 0)
-        mine = folder_of(target, held)
-        theirs = RunFolder(sibling).evaluation(mine.name)
-        if not mine.exists() and is_done(target, held, theirs):
-            part = mine.with_name(f".{mine.name}.part")
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(theirs, part)
-            part.rename(mine)
 
 
 @contextmanager

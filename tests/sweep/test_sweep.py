@@ -42,6 +42,11 @@ def recipe(**sweep: object) -> Recipe:
     return recipe_from_dict({**SMALL, "seed": 5, "sweep": sweep})
 
 
+def with_budget(**budget: object) -> Recipe:
+    sweep = {"seeds": 1, "arms": budget.pop("arms", ())}
+    return recipe_from_dict({**SMALL, "seed": 5, "sweep": sweep, "budget": budget})
+
+
 def test_every_arm_with_every_seed_seed_by_seed(tmp_path: Path) -> None:
     arms = [{"name": "a"}, {"name": "b", "settings": ["loss.kl_coef=0.04", "prompt.system=hm"]}]
     cells = cells_of(recipe(seeds=2, arms=arms), tmp_path)
@@ -180,7 +185,7 @@ def test_workers_get_a_device_or_their_share_of_the_cores(monkeypatch: pytest.Mo
 
 
 def test_a_real_sweep_fails_in_one_arm_is_mended_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_rewards.py").write_text("raise RuntimeError('not yet')\n")
@@ -188,7 +193,10 @@ def test_a_real_sweep_fails_in_one_arm_is_mended_and_goes_on(
     arms = [{"name": "plain"}, {"name": "own", "settings": [own]}]
     folder = tmp_path / "runs" / "sw"
     with pytest.raises(GuardStop, match="1 of 2 runs are not finished, such as own seed 5"):
-        run_sweep(recipe(arms=arms), folder, jobs=1)
+        run_sweep(with_budget(hours=50, arms=arms), folder, jobs=1)
+    said = capfd.readouterr().err
+    assert " a run, " in said and "for the 2 that are left" in said.partition("plain seed 5")[0]
+    assert "budget.hours = 50: 0" in said.partition("plain seed 5")[0]
     held = read_json(folder / "sweep.json")
     assert [one["arm"] for one in held["runs"]] == ["plain"] and held["missing"] == 1
     first = (folder / "plain" / "seed-5" / "metrics.jsonl").read_bytes()
@@ -203,6 +211,8 @@ def test_a_real_sweep_fails_in_one_arm_is_mended_and_goes_on(
     assert (base[0] / "records.jsonl").read_bytes() == (base[1] / "records.jsonl").read_bytes()
     log = (folder / "own" / "seed-5" / "sweep.log").read_text()
     assert "test-000000: " not in log  # the model before training was scored once
+    assert "the same inputs as in" in log  # and the problems were curated once
+    assert "finished, 1 at a time" in (said := capfd.readouterr().err) and "a run, " in said
 
 
 def test_sweeps_with_a_run_in_common_make_it_once(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_a_run_that_the_sentinel_ends_is_scored_where_it_ended(
     settings["rewards"] = [{"type": "custom", "function": "late_rewards:late"}]
     settings["sentinel"] = {"actions": {"reward_jump": "stop"}}
     cell = cells_of(recipe_from_dict(settings), tmp_path / "sw")[0]
-    make_run(cell.recipe, open_run(cell.run.path, cell.recipe), None)
+    make_run(cell.recipe, open_run(cell.run.path, cell.recipe), [], cell.recipe.budget)
     end = early_end(cell.recipe, cell.run)
     assert end is not None and 13 <= end <= 20
     scored = [each for each in read_metrics(cell.run) if "validation/pass@1" in each]
