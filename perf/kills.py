@@ -338,8 +338,9 @@ def changed(whole: bytes, way: str, draw: random.Random) -> bytes:
 
 
 def drawn_file(run: RunFolder, made: Trial, draw: random.Random) -> Path:
-    """Any file, but for two that a run cannot do without and come to the same end: the checkpoint
-    that a roll-back goes to, and rollouts drawn by weights that are gone.
+    """Any file, rollouts more often than by their number; but for two that a run cannot do without
+    and come to the same end: the checkpoint that a roll-back goes to, and rollouts drawn by weights
+    that are gone.
     """
     files = sorted(p for p in run.path.rglob("*") if p.is_file() and p.stat().st_size)
     if made.recipe == ROLL_BACK:
@@ -347,7 +348,8 @@ def drawn_file(run: RunFolder, made: Trial, draw: random.Random) -> Path:
         files = [path for path in files if not any(map(path.is_relative_to, older))]
     if made.recipe == AHEAD:
         files = [path for path in files if path.suffix != ".gz"]
-    return draw.choice(files)
+    rollouts = [path for path in files if path.parent == run.rollouts(0).parent]
+    return draw.choice(rollouts if rollouts and draw.random() < 0.3 else files)
 
 
 def is_an_edit(content: bytes, recipe: str) -> bool:
