@@ -343,6 +343,11 @@ class Follower:
         learner = self.learner
         try_out(self.layout, self.optimizer, batch, self.recipe, learner.autocast)
 
+    def fill(self) -> None:
+        """This rank's shards for the whole weights that the leader hands to an engine."""
+        with self.layout.filled():
+            pass
+
     def gather(self) -> None:
         """This rank's shards for a checkpoint that the leader writes."""
         with self.layout.filled():

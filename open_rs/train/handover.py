@@ -58,9 +58,13 @@ def hand_over(training: "Training") -> None:
     recipe, engine = training.recipe, training.sampler.engine
     if not recipe.rollout.engine.copies_weights:
         return
-    step, started = training.state.step, time.perf_counter()
-    with training.ledger.phase("hand_over", step):
-        engine.load_weights(training.policy)
+    step, started, layout = training.state.step, time.perf_counter(), training.layout
+    if layout.is_sharded:
+        layout.ranks.order("fill")
+    with training.ledger.phase("hand_over", step), layout.filled() as whole:
+        if layout.is_sharded:
+            layout.ranks.wait()
+        engine.load_weights(whole)
         probes = draw_probes(training)
         dtype = str(engine.harness["dtype"])
         moved = [movement(training, one) for one in training.probes]
@@ -110,8 +114,10 @@ def draw_probes(training: "Training") -> list[Probe]:
 def trainer_logprobs(
     training: "Training", prompt_ids: Sequence[int], ids: Sequence[int], temperature: float
 ) -> Tensor:
-    """log softmax(logits / temperature) [T] of the completion's tokens, on the host."""
-    policy: Any = training.policy
+    """log softmax(logits / temperature) [T] of the completion's tokens, on the host; where weights
+    are shared out, inside `filled` of the layout.
+    """
+    policy: Any = training.layout.whole
     row = torch.tensor([[*prompt_ids, *ids]], device=policy.device)
     mask = torch.zeros_like(row, dtype=torch.bool)
     mask[:, len(prompt_ids) :] = True

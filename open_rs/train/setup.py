@@ -185,11 +185,6 @@ def refuse_with_ranks(recipe: Recipe, ranks: Ranks) -> None:
             'rollout.engine.type = "vllm": holds the device of one process; with several ranks set '
             '"native", or "vllm_server" for servers of their own'
         )
-    if recipe.train.sharding == "full" and recipe.rollout.engine.copies_weights:
-        raise InputError(
-            'train.sharding = "full": whole weights for servers are on no rank; set it to "none", '
-            'or rollout.engine.type = "native"'
-        )
     if recipe.rollout.staleness:
         raise InputError(
             "rollout.staleness = 1: batches are drawn ahead for one training process, not several; "

@@ -494,5 +494,4 @@ def test_engines_with_a_device_of_their_own(monkeypatch):
     engine = {"type": "vllm_server", "urls": ["http://127.0.0.1:1"]}
     served = {"rollout": {"engine": engine}}
     setup.refuse_with_ranks(recipe_from_dict(served), two)
-    with pytest.raises(InputError, match="whole weights for servers are on no rank"):
-        setup.refuse_with_ranks(recipe_from_dict(served | {"train": {"sharding": "full"}}), two)
+    setup.refuse_with_ranks(recipe_from_dict(served | {"train": {"sharding": "full"}}), two)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_vllm import FakeVLLM, serve_fake
 from ranks_job import free_port, launch, opened
 
 from open_rs.runs import RunFolder, read_log
@@ -135,6 +136,25 @@ VARIANTS = {
     "checkpointing": {"train": {"gradient_checkpointing": True, "rehearse": True}},
     "few_rollouts": {"rollout": {"group_size": 2, "prompts_per_step": 1}},
 }
+
+
+@pytest.mark.slow
+def test_shares_come_together_for_servers(folder):
+    pytest.importorskip("openai")
+    fake = FakeVLLM()
+    with serve_fake(fake):
+        engine = {"type": "vllm_server", "urls": [fake.url], "max_retries": 0}
+        settings = settings_with(rollout={"engine": engine}, train=FULL | {"num_steps": 3})
+        train_on(2, [(settings, folder / "served")], folder)
+        assert len(fake.loads) == 4  # before the first step, and after each
+        fake.start()
+        alone = train_alone(settings, folder / "served_alone")
+    run = RunFolder(folder / "served")
+    handed = [row for row in read_log(run.events) if row["event"] == "hand_over"]
+    assert [row["step"] for row in handed] == [0, 1, 2, 3]
+    assert all(row["distance"] < 1e-5 for row in handed)
+    assert all(row["moved"] > 1e-4 for row in handed[1:])
+    assert_close(run, alone)
 
 
 @pytest.mark.slow
