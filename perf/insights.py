@@ -29,9 +29,9 @@ from insight_runs import (
 )
 
 from open_rs.errors import GuardStop
-from open_rs.machine import cpus
+from open_rs.machine import cpus, package_version
 from open_rs.recipe import Recipe
-from open_rs.runs import append_jsonl, make_folder, package_version, read_log
+from open_rs.runs import append_jsonl, make_folder, read_log
 from open_rs.sweep.cells import is_finished
 from open_rs.sweep.run import run_sweeps
 

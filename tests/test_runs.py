@@ -16,13 +16,13 @@ import pytest
 
 from open_rs import runs
 from open_rs.errors import InputError
+from open_rs.machine import environment
 from open_rs.recipe import Recipe, recipe_from_dict
 from open_rs.runs import (
     Ledger,
     RunFolder,
     append_jsonl,
     different_keys,
-    environment,
     free_bytes,
     log_event,
     open_run,

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from open_rs.curate.stages import Row
 from open_rs.errors import InputError
+from open_rs.machine import package_version
 from open_rs.plugins import load_function
 from open_rs.recipe import FilterSpec, Recipe, Source
 from open_rs.recipe.filters import ModelFilter
 from open_rs.rows import files_of
-from open_rs.runs import package_version, sha256
+from open_rs.runs import sha256
 from open_rs.tasks import GYM
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from open_rs.evaluate.records import (
     write_records,
 )
 from open_rs.grade import Grade, Grader
+from open_rs.machine import package_version
 from open_rs.problems import load_problems
 from open_rs.recipe import Source
-from open_rs.runs import package_version, write_json
+from open_rs.runs import write_json
 
 AHEAD = 256  # completions that are being judged at a time
 SHOWN = 20  # changed samples that the result names

@@ -24,11 +24,12 @@ from open_rs.evaluate.records import (
     write_problems,
     write_records,
 )
+from open_rs.machine import package_version
 from open_rs.problems import Problem
 from open_rs.recipe import NativeEngineSpec, Recipe
 from open_rs.rollout.graded import GradedSampler
 from open_rs.rollout.protocol import Prompt, Rollout, SamplingParams
-from open_rs.runs import RunFolder, different_keys, package_version, write_json
+from open_rs.runs import RunFolder, different_keys, write_json
 
 PACKAGES = ("open-rs", "torch", "transformers", JUDGE)
 

@@ -8,11 +8,11 @@ from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
 from open_rs.errors import InputError
+from open_rs.machine import package_version
 from open_rs.models import unwrap
 from open_rs.recipe import Recipe
 from open_rs.rollout.protocol import SamplingParams
 from open_rs.rollout.weights import merged_weight
-from open_rs.runs import package_version
 
 SUPPORTED = SpecifierSet(">=0.32,<0.33")  # weight updates go through parts that change
 WANTED = "a version from 0.32 up to, and without, 0.33"  # the same for people

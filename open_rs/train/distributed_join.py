@@ -17,9 +17,10 @@ import torch.distributed as dist
 
 from open_rs.errors import InputError
 from open_rs.lock import ourselves
+from open_rs.machine import PACKAGES, package_version
 from open_rs.models import load_tokenizer, pick_device, unwrap
 from open_rs.recipe import ModelRecipe, Recipe
-from open_rs.runs import PACKAGES, different_keys, package_version
+from open_rs.runs import different_keys
 from open_rs.train.distributed import Left, Ranks, first_line
 
 JOIN_S = 600.0  # until every rank has come

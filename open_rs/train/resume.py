@@ -21,17 +21,15 @@ import torch
 from open_rs.console import say
 from open_rs.errors import GuardStop, InputError
 from open_rs.evaluate.records import problems_hash
+from open_rs.machine import PACKAGES, environment, package_version
 from open_rs.models import model_hash
 from open_rs.plan.cost import device_name
 from open_rs.problems import problem_lines
 from open_rs.recipe import Recipe, load_recipe
 from open_rs.runs import (
-    PACKAGES,
     RunFolder,
     different_keys,
-    environment,
     log_event,
-    package_version,
     read_json,
     read_log,
     write_bytes,

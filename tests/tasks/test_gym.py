@@ -11,9 +11,9 @@ from gym_answers import verdicts
 
 from open_rs.errors import InputError
 from open_rs.grade import Grader
+from open_rs.machine import package_version
 from open_rs.problems import load_problems, place_of
 from open_rs.recipe import Source
-from open_rs.runs import package_version
 from open_rs.tasks.gym import GOLDS, KIND_OF, REFUSED, is_plain
 
 # Where score_answer is laxer than the question asks for: rounding, or no look at the sign

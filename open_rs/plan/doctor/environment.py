@@ -14,9 +14,10 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from open_rs.machine import package_version
 from open_rs.plan.doctor.finding import Check, Verdict, fail, ok, skipped, warn
 from open_rs.plan.doctor.subject import Subject
-from open_rs.runs import free_bytes, package_version
+from open_rs.runs import free_bytes
 from open_rs.text import brief
 
 PACKAGE = "open-rs"

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from open_rs.machine import package_version
 from open_rs.plan.doctor.finding import Check, Verdict, fail, ok, skipped, warn
 from open_rs.plan.doctor.subject import Subject
 from open_rs.recipe import OpenAIEngineSpec, Recipe
-from open_rs.runs import package_version
 
 WAIT_S = 2.0  # for an endpoint to answer
 LOOPBACK = ("localhost", "127.0.0.1", "::1")

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from open_rs.machine import package_version
 from open_rs.plan.doctor import environment
 from open_rs.plan.doctor.finding import Finding
 from open_rs.plan.doctor.runner import diagnose
 from open_rs.plan.doctor.subject import Subject
 from open_rs.plan.doctor.table import CHECKS
 from open_rs.recipe import recipe_from_dict
-from open_rs.runs import package_version
 
 sys.path.append(str(Path(__file__).parent))
 

