@@ -258,6 +258,7 @@ def roll_back(training: Training, alarm: Alarm, step: int) -> None:
     }
     training.decisions.append(entry)
     write_decisions(run, training.decisions)
+    training.journal.forget()
     complete_roll_back(run, training.decisions)
     training.state = restore(
         run.checkpoint(step), training.policy, training.optimizer, training.layout

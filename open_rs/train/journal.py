@@ -76,6 +76,11 @@ class RolloutJournal:
                 f"{path}: cannot be written ({error.strerror}); free space, then resume"
             ) from error
 
+    def forget(self) -> None:
+        """What the disk holds of the steps is another now, and is read anew."""
+        self.close()
+        self._step, self._held = 0, {}
+
     def finish(self, step: int) -> None:
         """The whole step is in rollouts/: its journal goes."""
         self._close()

@@ -5,7 +5,7 @@ import signal
 from types import SimpleNamespace
 
 import pytest
-from test_resume import Killed, recipe_with, start, trace
+from test_resume import Killed, kill_at, recipe_with, start, trace
 
 from open_rs import interrupt
 from open_rs.errors import GuardStop
@@ -197,6 +197,30 @@ def test_a_roll_back_that_is_killed_is_completed(rolled_back, tmp_path, monkeypa
     resume(run)
     assert trace(run, 10) == trace(rolled_back, 10)
     assert len(rolled(run)) == 1
+
+
+@pytest.mark.parametrize("killed", ["drawn_groups", "training_batches"])  # journal, or record
+def test_a_roll_back_to_the_step_before_takes_no_rollouts_that_it_has_put_away(
+    tmp_path, monkeypatch, killed
+):
+    def observe(self, row):
+        seen = row["step"] == 3 and row["completion/max_tokens"] > 4
+        return [sentinel.Alarm(3, sentinel.DETECTORS[0], 0.0, 0.0)] if seen else []
+
+    monkeypatch.setattr(sentinel.Sentinel, "observe", observe)
+    recipe = recipe_with(
+        **SMALL,
+        train={"num_steps": 4, "save_every": 1},
+        sentinel=WIDER | {"healthy_margin": 0, "changes": [{"key": CAP, "to": 4}]},
+    )
+    whole = start(recipe, tmp_path / "whole")
+    assert [(one["from_step"], one["to_step"]) for one in rolled(whole)] == [(3, 2)]
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, killed, 3, after=killed == "drawn_groups")
+        start(recipe, tmp_path / "run")
+    run = loop.RunFolder(tmp_path / "run")
+    resume(run)
+    assert trace(run, 4) == trace(whole, 4)
 
 
 def test_what_a_stop_saved_moves_no_roll_back(rolled_back, tmp_path, monkeypatch):
