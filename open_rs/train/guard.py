@@ -374,13 +374,22 @@ def pause(training: Training, end: Paused) -> GuardStop:
     run, name = training.run, end.alarm.detector.name
     note_end(training, end, "pause")
     return GuardStop(
-        f"sentinel: {end}; paused after step {training.state.step}, which is saved; look at its "
-        f"rollouts, then go on by open-rs train --resume {run.path}, or without a pause at later "
-        f"alarms by {to_go_on(run, training.recipe, name)}"
+        f"sentinel: {end}; paused {training.budget.kept}; look at its rollouts, then go on by "
+        f"open-rs train --resume {run.path}, or without a pause at later alarms by "
+        f"{to_go_on(run, training.recipe, name)}"
     )
 
 
 def end_for_good(training: Training, end: Stopped) -> None:
-    """The training ends here, and the stages after it follow."""
+    """The training ends here, and the stages after it follow. Where its last step could not be
+    saved there is nothing that they could take: the run is to be resumed, and ends then.
+    """
+    step, budget = training.state.step, training.budget
+    if step not in checkpoint_steps(training.run):
+        budget.note_stop("unsaved", cause=str(end))
+        raise GuardStop(
+            f"sentinel: {end}; this ends the training, but it stopped {budget.kept}: mend what "
+            f"kept step {step} from being saved, then {budget.way_on()}, which ends it"
+        )
     note_end(training, end, "stop")
-    say(f"sentinel: {end}; the training ends here, after step {training.state.step}")
+    say(f"sentinel: {end}; the training ends here, {budget.kept}")

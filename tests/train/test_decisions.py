@@ -18,7 +18,7 @@ from test_resume import Killed, recipe_with, start
 from open_rs.errors import GuardStop, InputError
 from open_rs.recipe.metrics import metric_names
 from open_rs.runs import RunFolder, append_jsonl, log_event, read_metrics
-from open_rs.train import decisions, guard, loop
+from open_rs.train import checkpoint, decisions, guard, loop
 from open_rs.train.decisions import answered, copy_of, read_decisions, write_decisions
 from open_rs.train.resume import recipe_to_resume
 
@@ -197,6 +197,35 @@ def test_a_pause_that_was_killed_before_it_was_noted_is_made_up_for(tmp_path, mo
     assert run.checkpoint(8).is_dir()
     with pytest.raises(GuardStop, match="paused after step 8"):
         resume(run)
+
+
+@pytest.mark.parametrize("action", ["pause", "stop"])
+def test_an_end_that_cannot_be_saved_says_so_and_is_made_up_for(
+    tmp_path, monkeypatch, action, capsys
+):
+    real = checkpoint._write_parts
+
+    def full(folder, snapshot, tokenizer):
+        if snapshot.state.step == 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(folder, snapshot, tokenizer)
+
+    recipe = squeezed(action=action)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_write_parts", full)
+        with pytest.raises(GuardStop, match="after step 8, up to which step 6 is saved") as stop:
+            start(recipe, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    assert checkpoint.checkpoint_steps(run) == [6, 4, 2] and "which is saved" not in str(stop.value)
+    assert len(decisions.held_decisions(run)) == (action == "pause")  # a stop is to come yet
+    resume(run)
+    if action == "stop":
+        assert read_metrics(run)[-1]["step"] == 8 and not events(run, "finish")
+        assert [one["to_step"] for one in decisions.held_decisions(run)] == [8]
+        assert checkpoint.checkpoint_steps(run)[0] == 8
+        assert "the training ends here, after step 8, which is saved" in capsys.readouterr().err
+    else:
+        assert events(run, "finish")
 
 
 def test_a_pause_by_the_held_out_score_lets_the_run_go_on_until_the_next_score(
