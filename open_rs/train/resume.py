@@ -127,6 +127,7 @@ def start_or_resume(training: Any, *, accept_changes: bool = False) -> None:
     name_damaged_rollouts(run, step)
     write_recipe(training)
     log_event(run, "resume", step, skipped=skipped, **training.ranks.facts)
+    training.saver.retire(step)
 
 
 def place_to_resume(run: RunFolder, accept_changes: bool) -> tuple[int, list[str]]:

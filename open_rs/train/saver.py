@@ -21,6 +21,7 @@ from open_rs.train.checkpoint import (
     remove_checkpoint,
     write_snapshot,
 )
+from open_rs.train.decisions import held_decisions, roll_backs
 
 MARGIN = 1.5  # on the longest save so far
 WRITE_BYTES_PER_S, WRITE_FILES_S = 50e6, 0.2  # of a slow disk, until the first save was timed
@@ -74,8 +75,11 @@ class Saver:
     def _note(self, step: int, seconds: float) -> None:
         self.seconds = max(self.seconds, seconds)
         log_event(self.run, "save", step, seconds=seconds)
-        removed = retire(self.run, self.recipe)
-        if removed:
+        self.retire(step)
+
+    def retire(self, step: int) -> None:
+        """`retire` now that `step` is saved."""
+        if removed := retire(self.run, self.recipe):
             log_event(self.run, "retire", step, steps=removed)
 
     def __enter__(self) -> Self:
@@ -97,13 +101,16 @@ def retire(run: RunFolder, recipe: Recipe) -> list[int]:
 
     The newest ones stay, every `train.keep_every` steps one, the best by validation so far, by the
     rule of `evaluate.select` (the highest score, the earliest of equals), and where the sentinel
-    may roll back, those that it can want. One that a stop saved stays while it is the newest.
+    may roll back, those that it can want. One that a stop saved stays while it is the newest. A
+    kill may have come between a save and this, so a resumed run does it too, with the metrics of
+    its checkpoint.
     """
     steps, planned, train = checkpoint_steps(run), planned_steps(run), recipe.train  # newest first
     if train.keep_last is None or len(steps) <= train.keep_last:
         return []
     kept = {steps[0], *planned[: train.keep_last]}
-    kept |= wanted_by_roll_back(planned, recipe.sentinel)
+    went_to = [one["to_step"] for one in roll_backs(held_decisions(run))]
+    kept |= wanted_by_roll_back(planned, recipe.sentinel, went_to)
     if train.keep_every:
         kept |= {step for step in planned if step % train.keep_every == 0}
     scores = {
@@ -119,11 +126,15 @@ def retire(run: RunFolder, recipe: Recipe) -> list[int]:
     return gone
 
 
-def wanted_by_roll_back(steps: Sequence[int], recipe: SentinelRecipe) -> set[int]:
+def wanted_by_roll_back(
+    steps: Sequence[int], recipe: SentinelRecipe, went_to: Sequence[int] = ()
+) -> set[int]:
     """Of these steps, newest first: the newest that is older than the margin, to which an alarm now
-    would go back, and the oldest within the margin, which grows into that place.
+    would go back, and the oldest within the margin, which grows into that place. Of those that the
+    roll-backs `went_to`, the last: an alarm goes there while it is within the margin.
     """
     if not steps or "roll_back" not in (recipe.action, *recipe.actions.values()):
         return set()
     old = [step for step in steps if step <= steps[0] - recipe.healthy_margin]
-    return {*old[:1], *steps[: len(steps) - len(old)][-1:]}
+    within = steps[: len(steps) - len(old)]
+    return {*old[:1], *within[-1:], *(set(went_to[-1:]) & set(within))}

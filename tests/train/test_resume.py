@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ import torch
 from open_rs.errors import InputError
 from open_rs.recipe import Recipe, recipe_from_dict
 from open_rs.runs import RunFolder, open_run, read_metrics
-from open_rs.train import loop
+from open_rs.train import loop, saver
 from open_rs.train.checkpoint import checkpoint_steps
 
 SETTINGS = {
@@ -68,9 +69,11 @@ def trace(run: RunFolder, step: int) -> tuple[list, dict, dict]:
     return metrics, rollouts, weights
 
 
-def kill_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *, after: bool) -> None:
+def kill_at(
+    monkeypatch: pytest.MonkeyPatch, name: str, call: int, *, after: bool, owner: Any = loop
+) -> None:
     """Make the loop die at the `call`-th call of its function `name`, before or after it works."""
-    real, calls = getattr(loop, name), [0]
+    real, calls = getattr(owner, name), [0]
 
     def dying(*args, **kwargs):
         calls[0] += 1
@@ -81,7 +84,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int, *, after: boo
             raise Killed
         return result
 
-    monkeypatch.setattr(loop, name, dying)
+    monkeypatch.setattr(owner, name, dying)
 
 
 VARIANTS = {
@@ -194,6 +197,21 @@ def test_a_save_before_a_damaged_checkpoint_is_not_let_go(tmp_path, monkeypatch)
     with pytest.raises(Killed):
         loop.train(recipe, run, accept_changes=True)
     assert checkpoint_steps(run) == [2]  # the damaged one is not the newest, which stays
+
+
+@pytest.mark.parametrize("call", [2, 3])  # with steps to follow, and in the last save
+def test_a_kill_before_old_checkpoints_are_let_go_leaves_none_for_good(tmp_path, monkeypatch, call):
+    train = {"save_every": 1, "num_steps": 3, "keep_last": 1}
+    recipe = recipe_with(train=train, data={"validation": None})
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, "retire", call, after=False, owner=saver)
+        start(recipe, tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    assert checkpoint_steps(run) == [call, call - 1]
+    loop.train(recipe, run)
+    assert checkpoint_steps(run) == [3]
+    events = [json.loads(line) for line in run.events.read_text().splitlines()]
+    assert [one["steps"] for one in events if one["event"] == "retire"] == [[1], [2]]
 
 
 def test_without_an_intact_checkpoint_a_run_is_not_started_afresh(tmp_path, monkeypatch):

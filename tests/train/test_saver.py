@@ -15,6 +15,7 @@ from open_rs.recipe import recipe_from_dict
 from open_rs.runs import RunFolder, append_jsonl, read_log, write_json
 from open_rs.train import checkpoint, saver
 from open_rs.train.checkpoint import TrainState, checkpoint_steps, damage, take_snapshot
+from open_rs.train.decisions import write_decisions
 from open_rs.train.saver import Saver, retire, wanted_by_roll_back
 
 
@@ -170,6 +171,22 @@ def test_what_a_stop_saved_is_kept_while_it_is_the_newest_and_takes_no_place(run
         write_json(run.checkpoint(step) / "trainer" / "origin.json", origin)
     assert retire(run, recipe) == [9]
     assert checkpoint_steps(run) == [10, 8, 4]  # an alarm after 8 wants 4 until 8 is old enough
+
+
+def test_the_place_of_the_last_roll_back_stays_while_an_alarm_would_go_there(run):
+    recipe = settings(ROLLS_BACK | {"healthy_margin": 10}, keep_last=1, keep_every=5, save_every=1)
+    write_decisions(run, [{"action": "roll_back", "to_step": step} for step in (11, 12)])
+    for step in range(1, 13):
+        run.checkpoint(step).mkdir(parents=True)
+    kept = {}
+    for step in range(13, 26):
+        run.checkpoint(step).mkdir()
+        retire(run, recipe)
+        kept[step] = checkpoint_steps(run)
+    assert kept[14] == [14, 12, 10, 5, 4]  # an alarm goes to 12; by keep_every 10 and 5
+    assert kept[21] == [21, 20, 15, 12, 10, 5]
+    assert kept[22] == [22, 20, 15, 12, 10, 5]  # old enough: the margin alone counts
+    assert kept[25] == [25, 20, 15, 10, 5]
 
 
 def test_a_run_keeps_what_it_was_told_to(run):
