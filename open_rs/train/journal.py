@@ -41,6 +41,7 @@ class RolloutJournal:
         self._syncing: threading.Timer | None = None
         self._failed: OSError | None = None  # what a sync met
         self._lock = threading.Lock()
+        self._forcing = threading.Lock()  # one at a time: an error is told to one fsync alone
 
     def held(self, step: int, prompts: Sequence[Prompt]) -> dict[Key, Rollout]:
         """The rollouts of `step` that are there already and answer one of these very prompts."""
@@ -87,9 +88,16 @@ class RolloutJournal:
         journal_path(self.run, step).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Leave the step that is in work; what was added of it is on the disk."""
-        if self._syncing is not None:
+        """Leave the step that is in work; what was added of it is on the disk, or it is said that
+        the disk did not take it.
+        """
+        if self._file is not None:
             self._sync()
+            if self._failed is not None:
+                say(
+                    f"{self._file.name}: cannot be forced to the disk ({self._failed.strerror}); "
+                    "what a power cut takes of it is drawn again"
+                )
         self._close()
 
     def _close(self) -> None:
@@ -112,20 +120,21 @@ class RolloutJournal:
 
     def _sync(self) -> None:
         """Force to the disk what was added by now, and the name of the file."""
-        with self._lock:
-            if self._syncing is not None:
-                self._syncing.cancel()  # where it was not the time for it
-                self._syncing = None
-            if self._file is None:
-                return
-            descriptor = os.dup(self._file.fileno())  # it may be closed meanwhile
-        try:
-            os.fsync(descriptor)
-            fsync_path(self.run.rollouts(0).parent)
-        except OSError as error:
-            self._failed = error
-        finally:
-            os.close(descriptor)
+        with self._forcing:
+            with self._lock:
+                if self._syncing is not None:
+                    self._syncing.cancel()  # where it was not the time for it
+                    self._syncing = None
+                if self._file is None:
+                    return
+                descriptor = os.dup(self._file.fileno())  # it may be closed meanwhile
+            try:
+                os.fsync(descriptor)
+                fsync_path(self.run.rollouts(0).parent)
+            except OSError as error:
+                self._failed = error
+            finally:
+                os.close(descriptor)
 
 
 def put_back(groups: Sequence[RolloutGroup], held: Mapping[Key, Rollout], group_size: int) -> None:

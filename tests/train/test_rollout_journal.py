@@ -145,6 +145,43 @@ def test_a_full_disk_is_one_sentence(run, monkeypatch):
     book.close()
 
 
+def test_what_the_disk_did_not_take_in_the_end_is_said(run, monkeypatch, capsys):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    book = RolloutJournal(run)
+    book.add(2, PROMPTS[0], rollout(0))
+    monkeypatch.setattr(journal.os, "fsync", full)
+    book.close()
+    assert "000002.journal: cannot be forced to the disk (No space" in capsys.readouterr().err
+
+
+def test_a_close_waits_for_the_sync_that_is_under_way(run, monkeypatch, capsys):
+    """And tells what that one met, though the next finds nothing wrong."""
+    begun, go_on, calls = threading.Event(), threading.Event(), []
+
+    def fsync(descriptor):
+        calls.append(threading.current_thread())
+        if len(calls) == 1:
+            begun.set()
+            assert go_on.wait(60)
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(journal.os, "fsync", fsync)
+    monkeypatch.setattr(journal, "FSYNC_SECONDS", 0.0)
+    book = RolloutJournal(run)
+    book.add(2, PROMPTS[0], rollout(0))
+    assert begun.wait(60)
+    closing = threading.Thread(target=book.close)
+    closing.start()
+    closing.join(0.2)
+    waited = closing.is_alive()
+    go_on.set()
+    closing.join(60)
+    assert waited and calls[-1] is closing
+    assert "cannot be forced to the disk (Input/output error)" in capsys.readouterr().err
+
+
 def test_the_last_rollout_is_on_the_disk_whether_another_follows_or_not(run, monkeypatch):
     synced, done, real = [], threading.Event(), os.fsync
 
