@@ -43,6 +43,7 @@ ALWAYS = (
 )
 VALIDATION = ("validation/pass@1", "validation/pass@1_low", "validation/pass@1_high")
 IMPORTANCE = ("policy/importance", "policy/importance_cap_frac")
+BESIDE = ("time/overlap_s", "time/wait_s")  # of a batch that servers draw while another is learnt
 
 
 def metric_names(recipe: Recipe) -> list[str]:
@@ -57,6 +58,8 @@ def metric_names(recipe: Recipe) -> list[str]:
         names += IMPORTANCE
     if recipe.rollout.staleness:
         names.append("policy/staleness")
+        if recipe.rollout.engine.is_apart:
+            names += BESIDE
     if recipe.rollout.exact:
         names.append("policy/inexact_tokens")
     if recipe.data.validation is not None:

@@ -17,6 +17,7 @@ from open_rs.interrupt import Interrupted
 from open_rs.models import load_model, load_tokenizer
 from open_rs.problems import Problem
 from open_rs.recipe import recipe_from_dict
+from open_rs.recipe.metrics import metric_names
 from open_rs.rollout.build import training_params
 from open_rs.rollout.native import NativeEngine
 from open_rs.rollout.protocol import Prompt
@@ -288,6 +289,7 @@ def test_servers_draw_the_next_batch_while_this_one_is_learnt(fake, tmp_path, mo
     rows = read_metrics(run)
     assert all(0 < row["time/overlap_s"] < row["time/step_s"] for row in rows[:4])
     assert "time/overlap_s" not in rows[4]
+    assert {key for row in rows for key in row} <= {"step", *metric_names(recipe)}
     assert [row["policy/staleness"] for row in rows] == [0, 1, 1, 1, 1]
     # time is entered once, though two things happened in it
     ledger = read_log(run.ledger)
