@@ -59,6 +59,7 @@ def test_recipes_of_the_kills_are_valid_and_short(name):
         ("rollouts/000001.jsonl.gz", 30, "", False),  # nobody was told
         ("rolled_back/001/rollouts/000001.jsonl.gz", 30, "", True),
         ("checkpoints/000002/config.json", 30, "", True),
+        ("checkpoints/000004/config.json", 30, "", False),  # the newest, which is read
         ("metrics.jsonl", 30, "", False),
         ("rollouts/000001.jsonl.gz", 0, "", True),  # a bit of the header, and the content is whole
     ],
@@ -67,8 +68,9 @@ def test_what_damage_may_leave(name, kept, said, allowed):
     whole = gzip.compress(b"a" * 50 + bytes(range(200)))
     left = whole[:kept] if kept else whole[:4] + bytes([whole[4] ^ 1]) + whole[5:]  # its time
     made = Trial("plain", "torn", "phase", damaged={(Path(name).name, left)})
-    assert is_left_damaged(name, left, whole, made, SimpleNamespace(said=said)) is allowed
-    assert not is_left_damaged(name, left + b"x", whole, made, SimpleNamespace(said=said))
+    last = SimpleNamespace(said=said)
+    assert is_left_damaged(name, left, whole, made, last, 4) is allowed
+    assert not is_left_damaged(name, left + b"x", whole, made, last, 4)
 
 
 @pytest.mark.parametrize(
