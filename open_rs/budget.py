@@ -25,6 +25,7 @@ from open_rs.interrupt import (
     forget_gaps,
     longest_gap,
     on_poll,
+    paid,
     poll_signal,
     set_deadline,
     stop_on_signals,
@@ -120,6 +121,7 @@ class Budget:
         self.rows_before = read_log(run.ledger)
         self.seconds_before = sum(row["seconds"] for row in self.rows_before)
         self.usd_before = sum(cost(row, price) for row in self.rows_before)
+        self.paid_before = self.paid_at_watch = paid()
         self.slack = 0.0
         self.to_save: Callable[[], float] | None = None
         self.step = int(self.rows_before[-1]["step"]) if self.rows_before else 0
@@ -203,7 +205,8 @@ class Budget:
         if price is None:
             return None
         rented = (time.monotonic() - self.started) / 3600 * price
-        return self.usd_before + rented + self.ledger.paid
+        asked = max(paid() - self.paid_before, self.ledger.paid)  # of endpoints
+        return self.usd_before + rented + asked
 
     @property
     def seconds_left(self) -> float | None:
@@ -230,7 +233,15 @@ class Budget:
         """Have `poll` stop the run in time; a lap begins, by which that is measured."""
         left = self.seconds_left
         self.slack = SLACK * (self.cap_seconds or 0.0)
-        set_deadline(None if left is None else time.monotonic() + left, self.stop_seconds)
+        self.paid_at_watch = paid()
+        set_deadline(None if left is None else time.monotonic() + left, self.reserve)
+
+    def reserve(self) -> float:
+        """What a stop takes, and the time that endpoints have cost since the deadline was set."""
+        price, asked = self.ledger.usd_per_hour, paid() - self.paid_at_watch
+        if self.recipe.usd is None or price is None or not asked:
+            return self.stop_seconds()
+        return self.stop_seconds() + asked / price * 3600
 
     def metrics(self) -> dict[str, float]:
         """What has been spent up to this step."""

@@ -46,6 +46,7 @@ _reserve: Callable[[], float] | None = None  # seconds before it at which to sto
 _told: Callable[[float], None] | None = None  # `on_poll`
 _patient = False  # `patient`
 _at_once = False  # `at_once`
+_paid = 0.0  # dollars, `pay`
 _gaps: deque[float] = deque([0.0], maxlen=4)  # the longest between two looks, lap by lap
 
 
@@ -104,6 +105,17 @@ def on_poll(tell: Callable[[float], None] | None) -> None:
     """Have `poll` tell its time, by time.monotonic, to this; None: to nobody."""
     global _told
     _told = tell
+
+
+def pay(usd: float) -> None:
+    """Note what somebody outside has cost as soon as it is known: a cap must not wait for it."""
+    global _paid
+    _paid += usd
+
+
+def paid() -> float:
+    """Dollars that were noted by `pay` since this process began."""
+    return _paid
 
 
 def longest_gap() -> float:

@@ -14,7 +14,7 @@ from open_rs.evaluate.journal import JOURNAL, spent_usd
 from open_rs.evaluate.records import is_finished, problems_hash, total_tokens
 from open_rs.evaluate.run import evaluate_model, hourly_price
 from open_rs.evaluate.target import Target
-from open_rs.interrupt import poll
+from open_rs.interrupt import paid, poll
 from open_rs.problems import Problem
 from open_rs.prompts import Prompter, ServerPrompter
 from open_rs.recipe import OpenAIEngineSpec, load_recipe
@@ -94,9 +94,13 @@ def score(target: Target, held: HeldOut, out: Path, ledger: Ledger | None = None
     remember_use(target.run, target.step, held, out)
     ledger = ledger or Ledger(target.run.ledger, hourly_price(target.recipe))
     with ledger.phase("evaluate", target.step) as figures:
-        summary = sample_and_score(target, held, out)
+        paid_before = paid()
+        try:
+            summary = sample_and_score(target, held, out)
+        finally:  # one that was broken off has cost, too
+            figures["usd"] = (paid() - paid_before) or None
         if not before:
-            figures |= {"tokens": total_tokens(summary), "usd": summary["endpoint_usd"]}
+            figures["tokens"] = total_tokens(summary)
     return summary
 
 

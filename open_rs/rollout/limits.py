@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from open_rs.errors import GuardStop
+from open_rs.interrupt import pay
 from open_rs.recipe import OpenAIEngineSpec
 from open_rs.rollout.protocol import Prompt, SamplingParams
 
@@ -78,6 +79,7 @@ class Budget:
         """A request that held back `held` dollars has cost `usd`."""
         self.held_usd -= held
         self.spent_usd += usd or 0.0
+        pay(usd or 0.0)
 
     def stop(self) -> GuardStop:
         return GuardStop(

@@ -11,7 +11,7 @@ from test_signals import SHORT
 from open_rs import budget as governor
 from open_rs.budget import Budget, governed, last_beat
 from open_rs.errors import GuardStop, InputError
-from open_rs.interrupt import on_poll, poll, set_deadline
+from open_rs.interrupt import on_poll, pay, poll, set_deadline
 from open_rs.plan.cost import (
     PRICES,
     first_use_seconds,
@@ -123,6 +123,25 @@ def test_all_phases_of_all_starts_count_and_so_does_what_lies_between(run, clock
     assert (idle["phase"], idle["seconds"]) == ("idle", 20.0)
     again = budget_of(run, clock, usd_per_hour=3.6)
     assert again.seconds == 177.0 and again.usd == pytest.approx(0.65 + 0.25 + 0.007)
+
+
+def test_what_an_endpoint_costs_stops_the_run_before_its_phase_ends(run, clock):
+    # $1 at $3.6 an hour: 1000 s, of which 1 % is kept back; $0.50 are 500 s of them
+    with (
+        pytest.raises(GuardStop, match="budget"),
+        started(run, usd=1, usd_per_hour=3.6) as one,
+        one.ledger.phase("curate") as figures,
+    ):
+        figures["usd"] = 0.5
+        pay(0.5)
+        clock[0] += 480
+        poll()
+        assert one.usd == pytest.approx(0.98)
+        pay(0.5)
+        figures["usd"] += 0.5
+        poll()
+        pytest.fail("went on")
+    assert sum(row["usd"] for row in read_log(run.ledger)) == pytest.approx(1.48, abs=0.01)
 
 
 def test_the_nearer_cap_counts(run, clock):
