@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from open_rs.console import say
 from open_rs.errors import InputError
 from open_rs.recipe import Recipe, Source, recipe_from_dict
 from open_rs.text import redact_all
@@ -358,19 +359,26 @@ class Ledger:
 
     @contextmanager
     def phase(self, name: str, step: int = 0) -> Iterator[dict[str, Any]]:
-        """Time what happens inside; the dict that is handed out takes further figures such as
-        tokens.
-        """
+        """Time what happens inside; the dict handed out takes further figures such as tokens."""
         figures: dict[str, Any] = {}
         start = time.perf_counter()
         self._inside.append(0.0)
+        stop: BaseException | None = None
         try:
             yield figures
+        except BaseException as error:
+            stop = error
+            raise
         finally:
             whole = time.perf_counter() - start
             figures["seconds"] = whole - self._inside.pop()
             self._inside[-1] += whole
-            self.enter(name, step, **figures)
+            try:
+                self.enter(name, step, **figures)
+            except InputError as full:  # a full disk must not hide why the phase ended
+                if stop is None:
+                    raise
+                say(str(full))
 
     def enter(self, phase: str, step: int, seconds: float, **figures: Any) -> None:
         """A row of so many seconds."""

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import resource
+import signal
 import stat
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 
 from open_rs import runs
 from open_rs.errors import InputError
+from open_rs.interrupt import Interrupted
 from open_rs.machine import environment
 from open_rs.recipe import Recipe, recipe_from_dict
 from open_rs.runs import (
@@ -214,6 +216,19 @@ def test_ledger_counts_seconds_and_dollars_of_failures_too(tmp_path, monkeypatch
         "usd": pytest.approx(0.025),
     }
     assert (second["phase"], second["seconds"]) == ("update", 1.0)
+
+
+def test_a_full_disk_does_not_hide_why_a_phase_ended(tmp_path, monkeypatch, capsys):
+    def full(path, row):
+        raise InputError(f"{path}: no space is left")
+
+    monkeypatch.setattr(runs, "append_jsonl", full)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    with pytest.raises(Interrupted), ledger.phase("update", 3):
+        raise Interrupted(signal.SIGTERM)
+    assert "no space is left" in capsys.readouterr().err
+    with pytest.raises(InputError, match="no space"), ledger.phase("update", 3):
+        pass
 
 
 def test_dollars_of_an_endpoint_come_on_top_of_the_machine(tmp_path, monkeypatch):
