@@ -76,12 +76,14 @@ def governed(recipe: Recipe, run: RunFolder, stage: str) -> Iterator["Budget"]:
         with _current.in_stage(stage):
             yield _current
         return
-    outer, _current = _current, Budget(recipe, run)
-    try:
-        with stop_on_signals(), _current.counting(), _current.in_stage(stage):
-            yield _current
-    finally:
-        _current = outer
+    outer = _current
+    with stop_on_signals():
+        _current = Budget(recipe, run)
+        try:
+            with _current.counting(), _current.in_stage(stage):
+                yield _current
+        finally:
+            _current = outer
 
 
 @contextmanager

@@ -5,7 +5,7 @@ FOLDER/.owner.json says who it is, to whoever is refused. Where that file was le
 was killed: on this machine the folder is taken over, aloud. What another machine left is refused,
 because not every shared file system carries locks from machine to machine and no clock tells a
 dead process from one that hangs; it is taken over where the user says so (`take_over`), or where
-a scheduler has started the same job again, which it does once the process before is gone.
+a scheduler has started the same job again: it holds the process before for gone.
 """
 
 import errno
@@ -25,6 +25,17 @@ from open_rs.runs import RunFolder, make_folder, unwritable, write_json
 
 LOCK, OWNER = ".lock", ".owner.json"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+_held: set[int] = set()  # descriptors of this process
+
+
+def _let_go() -> None:
+    """In a child that was forked: it would hold the lock of a parent that is killed."""
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @dataclass(frozen=True)
@@ -74,18 +85,18 @@ def lock_folder(folder: Path, *, take_over: bool = False) -> Iterator[None]:
             if _read_owner(folder) == ours:  # and not of one that took it over
                 (folder / OWNER).unlink(missing_ok=True)
     finally:
-        if lock is not None:
-            os.close(lock)
+        release(lock)
 
 
 def refusal_of(folder: Path) -> InputError | None:
-    """Why this process could not write to `folder` now, None where it could. Nothing is taken."""
+    """Why this process could not write to `folder` now, None where it could. The lock is held for
+    as long as it takes to see that it can be had.
+    """
     try:
         lock = kernel_lock(folder)
     except InputError as error:
         return error
-    if lock is not None:
-        os.close(lock)
+    release(lock)
     owner = _read_owner(folder)
     if owner is None:
         return None
@@ -112,7 +123,15 @@ def kernel_lock(folder: Path) -> int | None:
             raise unwritable(folder, error) from error
         say(f"{folder}: its file system has no locks; {OWNER} alone keeps a second writer out")
         return None
+    _held.add(descriptor)
     return descriptor
+
+
+def release(lock: int | None) -> None:
+    """Give back what `kernel_lock` took, unless a fork has done so in this process."""
+    if lock in _held:
+        _held.discard(lock)
+        os.close(lock)
 
 
 def _refuse_or_take_over(folder: Path, take_over: bool, *, locked: bool) -> None:

@@ -302,3 +302,23 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(InputError, match="cannot be written"), lock_folder(folder):
             pass
+
+
+def test_a_forked_child_does_not_hold_the_lock_of_its_parent(tmp_path):
+    go, told = os.pipe(), os.pipe()
+    with lock_folder(tmp_path):
+        child = os.fork()
+        if not child:
+            os.write(told[1], b"1")
+            os.read(go[0], 1)  # lives on while the parent lets go
+            os._exit(0)
+        os.read(told[0], 1)
+    try:
+        descriptor = os.open(tmp_path / LOCK, os.O_RDWR)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError where it does
+        os.close(descriptor)
+    finally:
+        os.write(go[1], b"1")
+        os.waitpid(child, 0)
+        for end in (*go, *told):
+            os.close(end)
