@@ -77,7 +77,7 @@ def test_a_resume_from_outside(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--resume", "{empty}"], "holds no recipe.json, so it is no run folder"),
+        (["--resume", "{empty}"], "is empty, so there is nothing to go on with"),
         (["--resume", "{foreign}"], "recipe.json"),
         (["other.toml", "--resume", "{run}"], "give no recipe and no --out"),
         (["--resume", "{run}", "train.num_steps=9"], "train.num_steps changed since the run"),
