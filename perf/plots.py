@@ -64,17 +64,22 @@ def step_memory(axes: Axes, found: Sequence[Facts]) -> None:
 
 
 def rollout_speeds(axes: Axes, found: Sequence[Facts]) -> None:
-    """Tokens a second of every way to sample."""
-    axes.set_title("rollout, tokens/s", loc="left")
+    """Tokens a second of every way to sample, as multiples of `generate`'s median."""
+    axes.set_title("rollout: times `generate`", loc="left")
     names, speeds = [], []
     for one in found:
-        for name, runs in one["runs"].items():
-            names.append(name.split(" (")[0])
-            speeds.append([sum(run["lengths"]) / run["seconds"] for run in runs])
+        of_way = {
+            name: [sum(run["lengths"]) / run["seconds"] for run in runs]
+            for name, runs in one["runs"].items()
+        }
+        base = statistics.median(next(of_way[way] for way in of_way if way.startswith("generate,")))
+        for name, several in of_way.items():
+            names.append(f"{one['workload']} {name.split(' (')[0]}")
+            speeds.append([speed / base for speed in several])
     for place, several in enumerate(speeds):
         middle = statistics.median(several)
         reach = [[middle - min(several)], [max(several) - middle]]
-        colour = BLUE if names[place].startswith("native") else GREY
+        colour = BLUE if "native" in names[place] else GREY
         axes.barh(place, middle, color=colour, height=0.6)
         axes.errorbar(middle, place, xerr=reach, color=ORANGE, capsize=3, linewidth=1.2)
     axes.set_yticks(range(len(names)), names, fontsize=8)

@@ -272,7 +272,7 @@ def main() -> None:
     for found in measure(bench, args):  # a run that is cut off keeps its finished repeats
         text = markdown(found, head)
         runs = {name: [asdict(run) for run in several] for name, several in found["runs"].items()}
-        write(args, text, {"machine": machine(), **found, "runs": runs})
+        write(args, text, {"workload": args.workload, "machine": machine(), **found, "runs": runs})
     print(text)
 
 
