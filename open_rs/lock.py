@@ -98,11 +98,7 @@ def refusal_of(folder: Path) -> InputError | None:
         return error
     release(lock)
     owner = _read_owner(folder)
-    if owner is None:
-        return None
-    if owner.host == socket.gethostname():
-        return _refusal(folder, owner) if owner.is_alive else None
-    return None if owner.is_restarted_as(ourselves()) else _refusal(folder, owner)
+    return None if owner is None or _why_gone(owner) else _refusal(folder, owner)
 
 
 def kernel_lock(folder: Path) -> int | None:
@@ -145,17 +141,20 @@ def _refuse_or_take_over(folder: Path, take_over: bool, *, locked: bool) -> None
                 f"{folder / OWNER}: does not say who writes there; make sure that nobody does and "
                 "give --take-over, or give another --out"
             )
-    elif owner.host == socket.gethostname():
-        if owner.is_alive:
-            raise _refusal(folder, owner)
-        say(f"{folder}: taken over from {owner.text}, which was killed")
-    elif owner.is_restarted_as(ourselves()):
-        say(f"{folder}: taken over from {owner.text}: {owner.job} was started again")
-    elif take_over:
+    elif why := _why_gone(owner):
+        say(f"{folder}: taken over from {owner.text}{why}")
+    elif take_over and owner.host != socket.gethostname():
         say(f"{folder}: taken over from {owner.text}, as --take-over says")
     else:
         raise _refusal(folder, owner)
     _remove(folder, owner)
+
+
+def _why_gone(owner: Owner) -> str:
+    """How we know that an owner whose name is left writes no more; empty where we do not."""
+    if owner.host == socket.gethostname():
+        return "" if owner.is_alive else ", which was killed"
+    return f": {owner.job} was started again" if owner.is_restarted_as(ourselves()) else ""
 
 
 def _remove(folder: Path, owner: Owner | None) -> None:

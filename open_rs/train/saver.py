@@ -55,7 +55,7 @@ class Saver:
             return MARGIN * longest
         so_far = time.monotonic() - self._started
         longest = max(longest, so_far)
-        return MARGIN * longest + MARGIN * longest - so_far
+        return 2 * MARGIN * longest - so_far
 
     def wait(self) -> None:
         """Until nothing is being written; raises what went wrong."""
