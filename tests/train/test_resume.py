@@ -87,6 +87,22 @@ def kill_at(
     monkeypatch.setattr(owner, name, dying)
 
 
+def start_and_die(
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: Recipe,
+    path: Path,
+    name: str,
+    call: int,
+    *,
+    after: bool,
+) -> None:
+    """A run that `kill_at` ends."""
+    with monkeypatch.context() as patch:
+        kill_at(patch, name, call, after=after)
+        with pytest.raises(Killed):
+            start(recipe, path)
+
+
 VARIANTS = {
     "grpo": {},
     "kl_two_updates": {
@@ -156,10 +172,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
     variant, name, call, after, whole, monkeypatch, tmp_path
 ):
     recipe = recipe_with(**VARIANTS[variant])
-    with monkeypatch.context() as patch:
-        kill_at(patch, name, call, after=after)
-        with pytest.raises(Killed):
-            start(recipe, tmp_path / "run")
+    start_and_die(monkeypatch, recipe, tmp_path / "run", name, call, after=after)
     run = start(recipe, tmp_path / "run")
     metrics, rollouts, weights = trace(run, recipe.train.num_steps)
     expected_metrics, expected_rollouts, expected_weights = whole(variant)
@@ -170,10 +183,7 @@ def test_resumed_run_equals_the_uninterrupted_one(
 
 def test_a_damaged_checkpoint_is_skipped_and_said(whole, tmp_path, monkeypatch, capsys):
     recipe = recipe_with()
-    with monkeypatch.context() as patch:
-        kill_at(patch, "roll_out", 6, after=False)
-        with pytest.raises(Killed):
-            start(recipe, tmp_path / "run")
+    start_and_die(monkeypatch, recipe, tmp_path / "run", "roll_out", 6, after=False)
     run = RunFolder(tmp_path / "run")
     weights = run.checkpoint(4) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from fake_vllm import FakeVLLM, serve_fake
 from test_guard import CAP, SMALL, put_in_place, squeezed
-from test_resume import Killed, kill_at, recipe_with, start, trace
+from test_resume import Killed, kill_at, recipe_with, start, start_and_die, trace
 
 from open_rs import interrupt
 from open_rs.errors import GuardStop, InputError
@@ -176,10 +176,7 @@ def test_a_killed_run_goes_on_to_the_same_end(
     variant, name, call, after, whole, monkeypatch, tmp_path
 ):
     recipe = recipe_of(**VARIANTS[variant])
-    with monkeypatch.context() as patch:
-        kill_at(patch, name, call, after=after)
-        with pytest.raises(Killed):
-            start(recipe, tmp_path / "run")
+    start_and_die(monkeypatch, recipe, tmp_path / "run", name, call, after=after)
     run = start(recipe, tmp_path / "run")
     assert trace(run, recipe.train.num_steps) == whole(variant)[1]
 
